@@ -1,0 +1,38 @@
+"""Swappable components; importing this package registers every built-in class under its short name."""
+
+if __name__ != "ladic.components":
+    raise ImportError("import ladic.components, not components: install the project with `pip install -e .`")
+
+from ladic.components.denoisers import Context, CrossAttentionDenoiser, Denoiser, DenoiserFactory
+from ladic.components.image_encoders import CachedEncoder, ConvEncoder, HFVisionEncoder, ImageEncoder, TimmEncoder
+from ladic.components.latent_spaces import (
+    BertLatentSpace,
+    EmbeddingLatentSpace,
+    LatentNormalizer,
+    TextLatentSpace,
+)
+from ladic.components.noise_schedules import CosineSchedule, LinearSchedule, NoiseSchedule, ShiftedSchedule
+from ladic.components.samplers import DDIMSampler, RenoiseSampler, Sampler
+
+__all__ = [
+    "BertLatentSpace",
+    "CachedEncoder",
+    "Context",
+    "ConvEncoder",
+    "CosineSchedule",
+    "CrossAttentionDenoiser",
+    "DDIMSampler",
+    "Denoiser",
+    "DenoiserFactory",
+    "EmbeddingLatentSpace",
+    "HFVisionEncoder",
+    "ImageEncoder",
+    "LatentNormalizer",
+    "LinearSchedule",
+    "NoiseSchedule",
+    "RenoiseSampler",
+    "Sampler",
+    "ShiftedSchedule",
+    "TextLatentSpace",
+    "TimmEncoder",
+]

@@ -1,0 +1,73 @@
+"""The contract of a denoiser: image work once per image, then one forward per step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ladic.spec import Buildable
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a denoiser keeps of a batch of images: tensors whose first dimension is the image.
+
+    For ``CrossAttentionDenoiser`` these are the keys and values of every block, (B, heads, N, head width).
+    """
+
+    tensors: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def repeat(self, times: int) -> Context:
+        """Each image ``times`` times in a row: candidates of one image share its context."""
+        if times == 1:
+            return self
+        return Context(tuple(tensor.repeat_interleave(times, dim=0) for tensor in self.tensors))
+
+    def expand(self, batch: int) -> Context:
+        """The context of one image for every row of a batch, as a view."""
+        return Context(tuple(tensor.expand(batch, *tensor.shape[1:]) for tensor in self.tensors))
+
+    @staticmethod
+    def cat(contexts: Sequence[Context]) -> Context:
+        """Contexts one below the other."""
+        return Context(tuple(torch.cat(tensors) for tensors in zip(*(c.tensors for c in contexts), strict=True)))
+
+
+class Denoiser(Buildable, nn.Module, ABC):
+    """Predicts x0 from x_t. Sizes come from the latent space and the encoder it is put between.
+
+    Args of every subclass, keyword-only: ``width`` D and ``length`` L of the latent, ``cond_width`` C of the image
+    tokens.
+    """
+
+    width: int
+    length: int
+
+    @abstractmethod
+    def context(self, image_tokens: Tensor) -> Context:
+        """What the blocks need of image tokens (B, N, C); called once per image, not once per step."""
+
+    @abstractmethod
+    def forward(self, x_t: Tensor, t: Tensor, context: Context, x0_prev: Tensor | None = None) -> Tensor:
+        """Estimate of x0 (B, L, D).
+
+        Args:
+            x_t: (B, L, D) noisy latent.
+            t: (B,) time in [0, 1].
+            context: from ``context()``, B images.
+            x0_prev: (B, L, D) earlier estimate for self-conditioning (Chen et al. 2022); None means zeros.
+        """
+
+
+class DenoiserFactory(Protocol):
+    """Builds a denoiser once the sizes around it are known; a YAML file names the class and the rest."""
+
+    def __call__(self, *, width: int, length: int, cond_width: int) -> Denoiser: ...

@@ -1,0 +1,8 @@
+"""Noise schedules: how much of the clean latent is left at time t."""
+
+from ladic.components.noise_schedules.base import NoiseSchedule
+from ladic.components.noise_schedules.cosine import CosineSchedule
+from ladic.components.noise_schedules.linear import LinearSchedule
+from ladic.components.noise_schedules.shifted import ShiftedSchedule
+
+__all__ = ["CosineSchedule", "LinearSchedule", "NoiseSchedule", "ShiftedSchedule"]

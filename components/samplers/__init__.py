@@ -1,0 +1,7 @@
+"""Samplers: from noise to a clean latent, given a denoiser."""
+
+from ladic.components.samplers.base import Sampler
+from ladic.components.samplers.ddim import DDIMSampler
+from ladic.components.samplers.renoise import RenoiseSampler
+
+__all__ = ["DDIMSampler", "RenoiseSampler", "Sampler"]

@@ -1,0 +1,38 @@
+"""DDIM (Song et al. 2021, eq. 12), the paper's sampler (Table 7)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ladic.components.samplers.base import Sampler, signal_and_noise
+from ladic.errors import UsageError
+from ladic.types import DrawFn, ScheduleLike
+
+
+class DDIMSampler(Sampler):
+    """x_s = sqrt(a_s) x0 + sqrt(1 - a_s - v) eps + sqrt(v) z, with eps read off x_t and x0.
+
+    | symbol | here |
+    | a_t, a_s | alpha_bar at the current and the next time |
+    | v | eta^2 (1 - a_s) / (1 - a_t) (1 - a_t / a_s) |
+
+    Args:
+        num_steps: evaluations.
+        eta: 0 is deterministic; 1 has the variance of DDPM's ancestral sampler.
+    """
+
+    def __init__(self, num_steps: int = 10, eta: float = 0.0) -> None:
+        super().__init__(num_steps)
+        if not 0 <= eta <= 1:
+            raise UsageError(f"eta={eta}: need 0 <= eta <= 1")
+        self.eta = eta
+
+    def step(self, x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor, schedule: ScheduleLike, draw: DrawFn) -> Tensor:
+        signal_t, noise_t = signal_and_noise(schedule, t)
+        signal_s, noise_s = signal_and_noise(schedule, s)
+        eps = (x_t - signal_t * x0) / noise_t.clamp_min(1e-6)
+        if self.eta == 0:
+            return signal_s * x0 + noise_s * eps
+        variance = self.eta**2 * (noise_s / noise_t.clamp_min(1e-6)) ** 2 * (1 - (signal_t / signal_s) ** 2)
+        direction = (noise_s**2 - variance).clamp_min(0).sqrt()
+        return signal_s * x0 + direction * eps + variance.clamp_min(0).sqrt() * draw()

@@ -1,0 +1,1 @@
+"""Shipped configurations; `ladic configs` lists them."""

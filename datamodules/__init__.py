@@ -1,0 +1,10 @@
+"""Datamodules: captioned pictures as batches; importing this package registers every built-in class."""
+
+if __name__ != "ladic.datamodules":
+    raise ImportError("import ladic.datamodules, not datamodules: install the project with `pip install -e .`")
+
+from ladic.datamodules.base import CaptionDataModule, CaptionSource
+from ladic.datamodules.karpathy import KarpathyDataModule
+from ladic.datamodules.shapes import ShapesDataModule
+
+__all__ = ["CaptionDataModule", "CaptionSource", "KarpathyDataModule", "ShapesDataModule"]

@@ -1,0 +1,33 @@
+"""LaDiC: image captioning by latent diffusion, made of swappable parts.
+
+Importing this package stays free of torch, so that ``ladic --help`` answers at once; the public names below are
+imported when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ladic.captioner import LatentDiffusionCaptioner as LatentDiffusionCaptioner
+    from ladic.guidance import ClassifierFreeGuidance as ClassifierFreeGuidance
+
+try:
+    __version__ = version("ladic")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"
+
+_LAZY = {
+    "LatentDiffusionCaptioner": "ladic.captioner",
+    "ClassifierFreeGuidance": "ladic.guidance",
+}
+
+__all__ = ["ClassifierFreeGuidance", "LatentDiffusionCaptioner", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'ladic' has no attribute '{name}'")

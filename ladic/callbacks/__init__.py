@@ -1,0 +1,1 @@
+"""Callbacks: evaluation and what is written during a run."""

@@ -1,0 +1,1 @@
+"""Caption metrics with the semantics of the COCO evaluation tools."""

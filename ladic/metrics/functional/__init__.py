@@ -1,0 +1,1 @@
+"""Caption metrics as pure functions on lists of token lists."""

@@ -1,0 +1,92 @@
+"""What the parts hand to each other: dataclasses and protocols, no behaviour.
+
+Shapes, everywhere: B batch, L caption positions, D latent width, N image tokens, C encoder width, V vocabulary.
+Time t runs from 0 (clean) to 1 (noise).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NotRequired, Protocol, TypedDict
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImagePreprocess:
+    """How an image encoder wants its pictures.
+
+    Attributes:
+        size: height and width in pixels; the picture is squashed to a square, as BLIP and LaDiC do.
+        mean: per channel, subtracted from values in [0, 1].
+        std: per channel, divided by.
+        interpolation: "bicubic" or "bilinear".
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Tokenised captions: ``input_ids`` (B, L) int64 and ``attention_mask`` (B, L), 1 on real tokens."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+
+
+class CaptionBatch(TypedDict):
+    """One batch from a datamodule.
+
+    Attributes:
+        image: (B, 3, H, W) preprocessed pixels; or, from a feature cache, ``image_tokens`` (B, N, C).
+        image_id: one identifier per row; seeds the row's noise and keys its scores.
+        input_ids, attention_mask: (B, L), in training.
+        references: the captions each row is scored against, in evaluation.
+    """
+
+    image_id: list[int | str]
+    image: NotRequired[Tensor]
+    image_tokens: NotRequired[Tensor]
+    input_ids: NotRequired[Tensor]
+    attention_mask: NotRequired[Tensor]
+    references: NotRequired[list[list[str]]]
+
+
+class CaptionOutput(TypedDict):
+    """What a validation, test or predict step returns: ``captions[i]`` belongs to ``image_id[i]``."""
+
+    image_id: list[int | str]
+    captions: list[str]
+
+
+class CaptionerLike(Protocol):
+    """What a datamodule asks of the model it feeds: how pictures are prepared and captions become token ids."""
+
+    @property
+    def preprocess(self) -> ImagePreprocess: ...
+
+    def tokenize(self, captions: list[str]) -> TokenBatch: ...
+
+
+class ScheduleLike(Protocol):
+    """What a sampler asks of a noise schedule; ``t`` may have any shape, the answer has the same."""
+
+    def alpha_bar(self, t: Tensor) -> Tensor: ...
+
+    def sigma(self, t: Tensor) -> Tensor: ...
+
+    def add_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor: ...
+
+
+DenoiseFn = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""``denoise(x_t (B,L,D), t (B,), x0_prev (B,L,D) or None) -> x0 (B,L,D)``: guidance is already inside."""
+
+DrawFn = Callable[[], Tensor]
+"""``draw() -> (B,L,D)`` standard normal noise, each row from its own image's generator."""
+
+StepFn = Callable[[int, float, Tensor], None]
+"""``on_step(index, t, x0)`` is called after each evaluation, for traces."""

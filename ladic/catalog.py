@@ -1,0 +1,354 @@
+"""The registered components, described without importing them.
+
+Torch alone takes a second to import, so ``ladic components`` reads source instead: the modules that the entry points
+name and those they import, as importing them would. What only running the code can tell (a class made by a function,
+a default computed elsewhere) is shown as written or not at all.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+from ladic.plugins import KINDS, Kind, component_entry_points, is_ours, log, one_line, unmapped
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A constructor argument as its source says it; ``default`` is None where it has none."""
+
+    name: str
+    type: str | None
+    default: str | None
+    help: str
+
+
+@dataclass(frozen=True)
+class Component:
+    """A registered class, described from its source.
+
+    Attributes:
+        kind: the ``Kind`` by name.
+        name: short name, accepted on the command line.
+        class_path: import path, for YAML files and where two plug-ins share a short name.
+        plugin: name of the entry point that brings it in.
+        summary: first line of its docstring.
+        file: where it is written.
+        parameters: what its constructor takes, base classes' keywords included.
+    """
+
+    kind: str
+    name: str
+    class_path: str
+    plugin: str
+    summary: str
+    file: str
+    parameters: tuple[Parameter, ...] = field(default=(), repr=False)
+
+
+def find_components() -> list[Component]:
+    """Every registered component, by kind and name, read from source: nothing is imported.
+
+    A stranger's plug-in whose source can't be found or read is named in one warning line and the rest goes on.
+
+    Raises:
+        UsageError: if our own modules aren't there.
+    """
+    points = component_entry_points()
+    sources = _Sources({point.module.partition(".")[0] for point in points} | {"ladic"})
+    found: dict[str, Component] = {}
+
+    def collect(plugin: str, module: str) -> None:
+        for path in sources.classes(module):
+            kind = sources.kind(path)
+            if kind is not None and path not in found:
+                found[path] = sources.component(path, kind, plugin)
+
+    for point in points:
+        try:
+            collect(point.name, point.module)
+        except _UnreadableError as error:
+            if is_ours(point) and sources.module(point.module) is None:
+                raise unmapped(error) from error
+            log.warning("plug-in '%s' (%s) is left out: %s", point.name, point.value, error)
+    collect("builtin", "ladic.rerank")  # selectors are registered with the captioner, which imports them
+    order = [kind.name for kind in KINDS]
+    return sorted(found.values(), key=lambda component: (order.index(component.kind), component.name))
+
+
+class _UnreadableError(Exception):
+    """A module whose source can't be found or parsed."""
+
+
+class _Module:
+    """What a module defines and imports at its top level, by source.
+
+    Attributes:
+        classes: name -> definition.
+        aliases: local name -> absolute dotted name it was imported from.
+        stars: modules imported by ``from x import *``.
+        imported: absolute dotted names that importing this module imports; some are modules, some names in them.
+    """
+
+    def __init__(self, name: str, spec: ModuleSpec) -> None:
+        self.name = name
+        self.file = spec.origin or ""
+        self.classes: dict[str, ast.ClassDef] = {}
+        self.aliases: dict[str, str] = {}
+        self.stars: list[str] = []
+        self.imported: list[str] = []
+        package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
+        if not self.file.endswith(".py"):  # a namespace package or compiled: no classes to read
+            return
+        try:
+            tree = ast.parse(Path(self.file).read_bytes())
+        except (OSError, SyntaxError, ValueError) as error:
+            raise _UnreadableError(f"{self.file}: {one_line(error, with_type=True)}") from error
+        for statement in _top_level(tree.body):
+            if isinstance(statement, ast.ClassDef):
+                self.classes[statement.name] = statement
+            elif isinstance(statement, ast.Import):
+                for alias in statement.names:
+                    self.imported.append(alias.name)
+                    self.aliases[alias.asname or alias.name.partition(".")[0]] = (
+                        alias.name if alias.asname else alias.name.partition(".")[0]
+                    )
+            elif isinstance(statement, ast.ImportFrom):
+                origin = statement.module or ""
+                if statement.level:
+                    origin = importlib.util.resolve_name("." * statement.level + origin, package)
+                self.imported.append(origin)
+                for alias in statement.names:
+                    if alias.name == "*":
+                        self.stars.append(origin)
+                    else:
+                        self.imported.append(f"{origin}.{alias.name}")
+                        self.aliases[alias.asname or alias.name] = f"{origin}.{alias.name}"
+
+
+class _Sources:
+    """Modules by name, read on demand; only those under ``roots``, so that torch's source is never opened."""
+
+    def __init__(self, roots: set[str]) -> None:
+        self.roots = roots
+        self._modules: dict[str, _Module | None] = {}
+        self._kinds = {kind.base: kind for kind in KINDS}
+
+    def module(self, name: str) -> _Module | None:
+        """The module, or None where there is none of that name.
+
+        Raises:
+            _UnreadableError: if it is there and can't be parsed.
+        """
+        if name.partition(".")[0] not in self.roots:
+            return None
+        if name not in self._modules:
+            spec = _locate(name)
+            self._modules[name] = None if spec is None else _Module(name, spec)
+        return self._modules[name]
+
+    def classes(self, start: str) -> list[str]:
+        """Import paths of the public, concrete classes that importing a module defines in its top-level package.
+
+        Raises:
+            _UnreadableError: if the module isn't there, or a module on the way can't be parsed.
+        """
+        if self.module(start) is None:
+            raise _UnreadableError(f"no module named '{start}'")
+        top = start.partition(".")[0]
+        seen: dict[str, _Module] = {}
+        waiting = [start]
+        while waiting:
+            name = waiting.pop()
+            module = self.module(name) if name not in seen and name.partition(".")[0] == top else None
+            if module is not None:
+                seen[name] = module
+                waiting.extend(module.imported)
+                waiting.append(name.rpartition(".")[0])  # importing a submodule runs its packages first
+        return [
+            f"{module.name}.{name}"
+            for module in seen.values()
+            for name, node in module.classes.items()
+            if not name.startswith("_") and not _is_abstract(node)
+        ]
+
+    def definition(self, dotted: str, depth: int = 0) -> str:
+        """Where a dotted name is defined, re-exports followed; unchanged if that isn't in our sources."""
+        head, _, name = dotted.rpartition(".")
+        module = self.module(head) if head and depth < 20 else None
+        if module is None or name in module.classes:
+            return dotted
+        if name in module.aliases:
+            return self.definition(module.aliases[name], depth + 1)
+        for star in module.stars:
+            target = self.definition(f"{star}.{name}", depth + 1)
+            if self.find_class(target) is not None:
+                return target
+        return dotted
+
+    def find_class(self, path: str) -> tuple[_Module, ast.ClassDef] | None:
+        """Module and definition of a class, by the place where it is defined."""
+        head, _, name = path.rpartition(".")
+        module = self.module(head)
+        return (module, module.classes[name]) if module is not None and name in module.classes else None
+
+    def bases(self, path: str) -> list[str]:
+        """Import paths of a class's direct bases."""
+        found = self.find_class(path)
+        if found is None:
+            return []
+        module, node = found
+        return [self.definition(self._qualify(module, _dotted(base))) for base in node.bases]
+
+    def lineage(self, path: str) -> list[str]:
+        """The class and its ancestors, near ones first."""
+        line = [path]
+        for ancestor in line:  # grows while it is walked
+            line.extend(base for base in self.bases(ancestor) if base not in line)
+        return line
+
+    def kind(self, path: str) -> Kind | None:
+        """The kind that a class belongs to, None for other classes and for the base classes themselves."""
+        ancestors = self.lineage(path)[1:]
+        return next((self._kinds[ancestor] for ancestor in ancestors if ancestor in self._kinds), None)
+
+    def component(self, path: str, kind: Kind, plugin: str) -> Component:
+        """Description of a class that ``kind`` was found for."""
+        found = self.find_class(path)
+        assert found is not None
+        module, node = found
+        return Component(
+            kind=kind.name,
+            name=node.name,
+            class_path=path,
+            plugin=plugin,
+            summary=next(iter((ast.get_docstring(node) or "").splitlines()), ""),
+            file=module.file,
+            parameters=tuple(p for p in self._parameters(path) if p.name not in kind.given),
+        )
+
+    def _parameters(self, path: str) -> list[Parameter]:
+        """Constructor arguments; where ``**kwargs`` passes them on, the ancestors' keywords follow."""
+        definitions = [found[1] for found in map(self.find_class, self.lineage(path)) if found is not None]
+        helps: dict[str, str] = {}
+        for node in reversed(definitions):
+            for documented in (node, _constructor(node)):
+                helps.update(_documented_args(ast.get_docstring(documented) or "") if documented else {})
+        parameters: dict[str, Parameter] = {}
+        for node in definitions:
+            init = _constructor(node)
+            if init is None:
+                continue
+            for argument, default in _arguments(init.args):
+                parameters.setdefault(
+                    argument.arg,
+                    Parameter(
+                        name=argument.arg,
+                        type=ast.unparse(argument.annotation) if argument.annotation else None,
+                        default=ast.unparse(default) if default else None,
+                        help=helps.get(argument.arg, ""),
+                    ),
+                )
+            if init.args.kwarg is None:
+                break
+        return list(parameters.values())
+
+    def _qualify(self, module: _Module, dotted: str) -> str:
+        """Absolute form of a name as written in a module."""
+        first, _, rest = dotted.partition(".")
+        if first in module.classes:
+            return f"{module.name}.{dotted}"
+        if first in module.aliases:
+            return f"{module.aliases[first]}.{rest}" if rest else module.aliases[first]
+        for star in module.stars:
+            target = self.definition(f"{star}.{dotted}")
+            if self.find_class(target) is not None:
+                return target
+        return dotted
+
+
+def _locate(name: str) -> ModuleSpec | None:
+    """Spec of a module, its parents not imported: a stranger's package may import torch in its ``__init__``."""
+    spec: ModuleSpec | None = None
+    path = None
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        if end > 1:
+            path = spec.submodule_search_locations if spec is not None else None
+            if path is None:
+                return None
+        part = ".".join(parts[:end])
+        try:
+            specs = (finder.find_spec(part, path, None) for finder in sys.meta_path)
+            spec = next((found for found in specs if found is not None), None)
+        except KeyError:  # a namespace package inside a package asks its imported parent where it is
+            return importlib.util.find_spec(name)
+    return spec
+
+
+def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements that run on import, those inside ``if`` and ``try`` included; type-checking blocks never run."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, ast.If) and _dotted(statement.test).rpartition(".")[2] != "TYPE_CHECKING":
+            yield from _top_level(statement.body + statement.orelse)
+        elif isinstance(statement, ast.Try):
+            handlers = [inner for handler in statement.handlers for inner in handler.body]
+            yield from _top_level(statement.body + handlers + statement.orelse + statement.finalbody)
+
+
+def _dotted(expression: ast.expr) -> str:
+    """``a.b.C`` of a name, an attribute or a subscripted one; empty for anything else."""
+    if isinstance(expression, ast.Subscript):
+        return _dotted(expression.value)
+    if isinstance(expression, ast.Attribute):
+        return f"{_dotted(expression.value)}.{expression.attr}"
+    return expression.id if isinstance(expression, ast.Name) else ""
+
+
+def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
+    inits = (statement for statement in node.body if isinstance(statement, ast.FunctionDef))
+    return next((init for init in inits if init.name == "__init__"), None)
+
+
+def _arguments(arguments: ast.arguments) -> list[tuple[ast.arg, ast.expr | None]]:
+    """Arguments with their defaults, ``self`` left out."""
+    positional = arguments.posonlyargs + arguments.args
+    missing: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
+    pairs = list(zip(positional, missing + list(arguments.defaults), strict=True))[1:]
+    return pairs + list(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))
+
+
+def _documented_args(docstring: str) -> dict[str, str]:
+    """Texts of a docstring's ``Args:`` section by argument name, each in one line."""
+    texts: dict[str, str] = {}
+    names: list[str] = []
+    section = re.search(r"^Args:\n((?:[ \t]+\S.*\n?|[ \t]*\n)*)", docstring, flags=re.MULTILINE)
+    lines = section[1].splitlines() if section else []
+    indent = next((len(line) - len(line.lstrip()) for line in lines if line.strip()), 0)
+    for line in lines:
+        item = re.match(rf"^\s{{{indent}}}(\*{{0,2}}\w+(?:, \w+)*)(?: \(.*?\))?:\s*(.*)$", line)
+        if item:
+            names = item[1].replace("*", "").split(", ")
+            texts.update(dict.fromkeys(names, item[2].strip()))
+        elif line.strip():
+            texts.update({name: f"{texts[name]} {line.strip()}".strip() for name in names})
+    return texts
+
+
+def _is_abstract(node: ast.ClassDef) -> bool:
+    """Whether a class says of itself that it can't be instantiated."""
+    if any(_dotted(base).rpartition(".")[2] == "ABC" for base in node.bases):
+        return True
+    return any(
+        _dotted(decorator).rpartition(".")[2] == "abstractmethod"
+        for statement in node.body
+        if isinstance(statement, ast.FunctionDef)
+        for decorator in statement.decorator_list
+    )

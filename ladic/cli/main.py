@@ -1,0 +1,129 @@
+"""The command ``ladic``: hands over to a subcommand by its first word.
+
+Subcommands are imported when called, because torch, Lightning and transformers take three seconds and ``--help``
+should not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import NamedTuple
+
+from ladic import __version__
+from ladic.errors import UsageError
+from ladic.plugins import one_line, unknown
+
+
+class Command(NamedTuple):
+    """Where a subcommand lives and what it does.
+
+    Attributes:
+        module: under ``ladic.cli``; its ``main(argv) -> int | None`` gets the words after the subcommand.
+        help: one line for ``ladic --help``.
+    """
+
+    module: str
+    help: str
+
+
+LIGHTNING = "lightning_cli"
+"""Module whose ``run(argv)`` gets all the words: Lightning has subcommands of its own."""
+
+COMMANDS = {
+    "fit": Command(LIGHTNING, "train a captioner from a configuration and flags"),
+    "validate": Command(LIGHTNING, "score a checkpoint on the validation split"),
+    "test": Command(LIGHTNING, "score a checkpoint on the test split"),
+    "predict": Command(LIGHTNING, "write captions for a split"),
+    "caption": Command("caption", "caption image files with a checkpoint"),
+    "demo": Command("demo", "train, test and report on drawn scenes, in minutes on a laptop"),
+    "pretrain-text": Command("pretrain_text", "train a small BERT and its tokenizer on a datamodule's captions"),
+    "fit-space": Command("fit_space", "fit a text latent space: statistics, and the head where it has none"),
+    "cache-features": Command("cache_features", "save the image tokens of a frozen encoder for a datamodule"),
+    "score": Command("score", "score a file of captions against references"),
+    "report": Command("report", "draw the HTML report of a run"),
+    "components": Command("components", "list the registered components and their options"),
+    "configs": Command("configs", "list, print or locate the shipped configurations"),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs a command line; returns normally on success.
+
+    Args:
+        argv: words after ``ladic``; those of the process by default.
+
+    Raises:
+        SystemExit: with 2 after wrong input, told in one line on stderr; 130 after Ctrl-C; otherwise what the
+            subcommand returned, if not 0.
+    """
+    code = _run(sys.argv[1:] if argv is None else argv)
+    if code:
+        sys.exit(code)
+
+
+def _run(argv: list[str]) -> int:
+    """Exit code of a command line."""
+    try:
+        code = _dispatch(argv)
+        sys.stdout.flush()  # here, where a closed pipe can still be caught
+        return code
+    except UsageError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return _interrupted()
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit(1)
+            return _interrupted()
+        raise
+    except BrokenPipeError:  # `ladic components | head`; what is still buffered must not fail again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv:
+        print(_help(), file=sys.stderr)
+        return 2
+    word, rest = argv[0], argv[1:]
+    if word in ("-h", "--help"):
+        print(_help())
+        return 0
+    if word == "--version":
+        print(f"ladic {__version__}")
+        return 0
+    if word.startswith("-"):
+        raise UsageError(f"'{word}' comes before the subcommand; write `ladic SUBCOMMAND {word} …`")
+    if word not in COMMANDS:
+        raise unknown("subcommand", word, COMMANDS)
+    module = importlib.import_module(f"ladic.cli.{COMMANDS[word].module}")
+    if COMMANDS[word].module == LIGHTNING:
+        module.run(argv)
+        return 0
+    return module.main(rest) or 0
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: ladic SUBCOMMAND [OPTION …]",
+            "",
+            "Image captioning by latent diffusion, made of swappable parts.",
+            "",
+            "subcommands:",
+            *lines,
+            "",
+            "options:",
+            "  -h, --help  this text; `ladic SUBCOMMAND --help` shows a subcommand's options",
+            "  --version   the version",
+        ]
+    )
+
+
+def _interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return 130

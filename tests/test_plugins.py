@@ -78,7 +78,7 @@ def stranger(install):
         "stranger",
         {
             "__init__.py": "import torch\n",
-            "parts/__init__.py": "from .heun import *\ntry:\n    from .lazy import Lazy\nexcept ImportError:\n    pass\n",
+            "parts/__init__.py": "from .heun import *\nif True:\n    from stranger.parts.lazy import Lazy\n",
             "parts/heun.py": HEUN,
             "parts/lazy.py": "from ladic.components import *\nclass Lazy(Sampler):\n    '''One step.'''\n",
             "parts/unused.py": "from ladic.components import Sampler\nclass Unused(Sampler): ...\n",

@@ -91,6 +91,10 @@ def test_imports_point_one_way(root):
     assert {module: names for module, names in found.items() if names and module != "ladic.__main__"} == {}
 
 
+def test_every_kind_has_a_rule(root):
+    assert {file.parent.name for file in (root / "components").glob("*/*.py")} == set(KINDS)
+
+
 @pytest.mark.parametrize(
     ("module", "name"),
     [

@@ -6,7 +6,7 @@ import types
 import pytest
 
 import ladic
-from ladic.cli.main import COMMANDS, main
+from ladic.cli.main import COMMANDS, LIGHTNING, main
 from ladic.errors import UsageError
 
 
@@ -35,6 +35,16 @@ def test_help_lists_every_subcommand(cli):
     for name, command in COMMANDS.items():
         assert f"  {name} " in done.stdout
         assert command.help in done.stdout
+
+
+def test_every_subcommand_is_there(root):
+    missing = {}
+    for name, command in COMMANDS.items():
+        file = root / "ladic" / "cli" / f"{command.module}.py"
+        entry = "def run(" if command.module == LIGHTNING else "def main("
+        if not file.exists() or entry not in file.read_text():
+            missing[name] = str(file.relative_to(root))
+    assert missing == {}
 
 
 def test_nothing_asked_is_an_error_that_helps(cli):

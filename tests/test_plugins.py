@@ -1,6 +1,8 @@
 """Strangers' components: an installed package with an entry point, here a folder on the path made on the spot."""
 
+import importlib
 import importlib.metadata
+import inspect
 import json
 import subprocess
 import sys
@@ -8,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import ladic
 from ladic.catalog import find_components
 from ladic.errors import UsageError
-from ladic.plugins import closest, load_plugins, one_line, unknown
+from ladic.plugins import KINDS, closest, load_plugins, one_line, unknown
 
 HEUN = '''
 from __future__ import annotations
@@ -211,6 +214,38 @@ def test_the_models_own_arguments_are_no_flags(cli):
 
 def test_selectors_are_listed_though_they_live_elsewhere(cli):
     assert "MinimumBayesRiskSelector" in cli("components", "selector").stdout
+
+
+def registered(base: type) -> set[str]:
+    """Import paths of the classes that Python itself knows under a base class."""
+    found = {cls for cls in base.__subclasses__()}
+    paths = {f"{cls.__module__}.{cls.__qualname__}" for cls in found if not inspect.isabstract(cls)}
+    return paths.union(*map(registered, found))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_the_list_read_from_source_is_what_importing_registers(kind):
+    load_plugins()
+    module, _, name = kind.base.rpartition(".")
+    base = getattr(importlib.import_module(module), name)
+    ours = {path for path in registered(base) if path.startswith("ladic.") and "._" not in path}
+    assert {c.class_path for c in find_components() if c.kind == kind.name} == ours
+
+
+@pytest.mark.parametrize("component", find_components(), ids=lambda component: component.name)
+def test_parameters_read_from_source_are_the_constructors(component):
+    module, _, name = component.class_path.rpartition(".")
+    signature = inspect.signature(getattr(importlib.import_module(module), name))
+    kind = next(kind for kind in KINDS if kind.name == component.kind)
+    takes = [p.name for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD and p.name not in kind.given]
+    listed = [parameter.name for parameter in component.parameters]
+    assert listed[: len(takes)] == takes
+    assert [p.name for p in component.parameters if not p.help] == [], "the docstring's Args: says nothing about these"
+
+
+def test_every_flag_is_an_argument_of_the_captioner():
+    takes = inspect.signature(ladic.LatentDiffusionCaptioner).parameters
+    assert [k.flag for k in KINDS if k.flag != "--data" and k.flag.removeprefix("--model.") not in takes] == []
 
 
 def test_nothing_near_lists_what_there_is():

@@ -64,7 +64,7 @@ def _paint(canvas: Array, thing: SceneObject) -> None:
         # A rim stays free of marks: they would eat the outline, by which the shape is told.
         marks = _coverage(np.maximum(_TEXTURES[thing.texture](x, y), distance + _RIM) * size)[..., None]
         # Marks are pale on dark colours and dark on bright ones: they show on all eight.
-        ink = colour * 0.3 if colour @ _LUMA > 100 else colour * 0.25 + 0.75 * 255
+        ink = colour * 0.3 if float((colour * _LUMA).sum()) > 100 else colour * 0.25 + 0.75 * 255
         colour = colour + marks * (ink - colour)
     patch = canvas[top:bottom, left:right]
     patch += coverage * (colour - patch)
@@ -76,7 +76,7 @@ def _coverage(distance: Array) -> Array:
 
 @functools.lru_cache(maxsize=8)
 def _pixel_centres(size: int) -> Array:
-    return (np.arange(size, dtype=np.float32) + 0.5) / size
+    return ((np.arange(size) + 0.5) / size).astype(np.float32)
 
 
 def _circle(x: Array, y: Array) -> Array:
@@ -112,7 +112,7 @@ def _star(x: Array, y: Array) -> Array:
 
 def _heart(x: Array, y: Array) -> Array:
     # A square standing on its corner, with a disc on each of its upper sides.
-    side, centre, disc = 0.52, 0.52 / 2**0.5, np.float32(0.52)
+    side, centre, disc = 0.57, 0.57 / 2**0.5, np.float32(0.57)
     x = np.abs(x)
     turned = np.maximum(np.abs(x + y - 0.1), np.abs(x - y + 0.1)) / np.float32(2**0.5) - side
     lobe = np.sqrt((x - centre) ** 2 + (y + centre - 0.1) ** 2) - disc
@@ -149,13 +149,14 @@ def _clutter(seed: int, size: int) -> Array:
     """Brightness factors (size, size) around 1: speckles and blobs, lines and a gradient, all faint."""
     rng = np.random.Generator(np.random.PCG64(seed))
     grid = _pixel_centres(size)
-    # Round spots are products of a row and a column profile: one small matrix product draws them all.
+    # Round spots are products of a row and a column profile: one sum of outer products draws them all.
     spots = rng.random((3, 24)).astype(np.float32)
     width = np.where(np.arange(24) < 18, np.float32(0.014), np.float32(0.09))
     sign = np.where(spots[2] < 0.5, np.float32(-1), np.float32(1))
     columns = np.exp(-(((grid - spots[0][:, None]) / width[:, None]) ** 2))
     rows = np.exp(-(((grid - spots[1][:, None]) / width[:, None]) ** 2)) * sign[:, None]
-    light = rows.T @ columns
+    # Not `@`: BLAS would wake its threads for this and stall, by 10 ms and more, when the cores are busy training.
+    light = np.einsum("ki,kj->ij", rows, columns)
     for direction, offset, shade in rng.random((4, 3)):
         across, down = float(np.cos(np.pi * direction)), float(np.sin(np.pi * direction))
         distance = (grid - 0.5) * across + ((grid - 0.5) * down)[:, None] - (offset - 0.5) * 0.8

@@ -123,7 +123,7 @@ class _CaptionReader(PhraseReader):
     def _predicates(self, group: tuple[int, ...]) -> bool:
         start = self.at
         if self.take("is" if len(group) == 1 else "are") and self._predicate(group):
-            while self.both(self._predicate, group):
+            while self.on_background() or self.both(self._predicate, group):
                 pass
             return True
         self.at = start

@@ -71,8 +71,9 @@ class PhraseReader:
         self.words, self.at = words, 0
         self.reading = Reading()
         self.focus: int | None = None  # what "it" is: the first thing of the latest sentence that names one
+        self.earlier: int | None = None  # the focus before that
         self.fresh = True  # whether this sentence has yet to set the focus
-        self.used: set[int] = set()  # things already in this item: another noun phrase there means another thing
+        self.used: set[int] = set()  # the subjects of the item being read: what they are related to is something else
 
     def peek(self, ahead: int = 0) -> str:
         index = self.at + ahead
@@ -105,10 +106,13 @@ class PhraseReader:
 
     def noun(self) -> tuple[int, ...] | None:
         if self.peek() == "it" and self.focus is not None:
+            # Nothing is beside itself: in "a star is above it", it is what the sentence before was about.
+            thing = self.earlier if self.focus in self.used and self.earlier is not None else self.focus
             self.at += 1
-            self.fresh = False
-            self.used.add(self.focus)
-            return (self.focus,)
+            if self.fresh:
+                self.earlier, self.fresh = self.focus, False
+            self.used.add(thing)
+            return (thing,)
         wrong: list[str] = []
         determiner = self.peek() if self.peek() in ("a", "an", "the", *COUNTS) else ""
         at = self.at + bool(determiner)
@@ -131,7 +135,8 @@ class PhraseReader:
         self.reading.unparsed.extend(wrong)
         group = self._refer({"shape": shape, **said}, count, definite=determiner == "the")
         if self.fresh:
-            self.focus, self.fresh = (group[0] if len(group) == 1 else None), False
+            self.earlier, self.fresh = self.focus, False
+            self.focus = group[0] if len(group) == 1 else None
         self.used.update(group)
         return group
 
@@ -188,7 +193,9 @@ class PhraseReader:
         start = self.at
         for phrase, relation in _RELATIONS:
             if self.take(*phrase):
+                subjects = set(self.used)
                 others = self.phrase()
+                self.used = subjects
                 if others is None:
                     self.at = start
                     return False

@@ -26,6 +26,7 @@ LOW, HIGH = 0.4, 0.6  # left and top lie below LOW, right and bottom above HIGH
 
 _CLEARANCE = 0.04  # scenes keep this far from every threshold
 _GAP = 0.03  # free space between two objects, and between an object and the frame
+_PATIENCE = 24  # positions tried before all objects are placed anew
 _ALIKE = 0.2  # chance that an object repeats another's shape and colour, so that "two red circles" can be said
 
 T = TypeVar("T")
@@ -103,10 +104,17 @@ def random_scene(rng: np.random.Generator) -> Scene:
         if looks and rng.random() < _ALIKE:
             shape, colour = looks[0][:2]
         looks.append((shape, colour, pick(rng, SIZES), pick(rng, TEXTURES)))
-    while True:
-        objects = tuple(SceneObject(*look, *_centre(rng, RADIUS[look[2]])) for look in looks)
-        if all(_clear(a, b) for i, a in enumerate(objects) for b in objects[:i]):
-            return Scene(objects, tint, cluttered, clutter_seed)
+    objects: list[SceneObject] = []
+    tries = 0
+    while len(objects) < count:
+        look = looks[len(objects)]
+        thing = SceneObject(*look, _coordinate(rng, RADIUS[look[2]]), _coordinate(rng, RADIUS[look[2]]))
+        if all(_clear(thing, other) for other in objects):
+            objects.append(thing)
+        tries += 1
+        if tries % _PATIENCE == 0 and len(objects) < count:
+            objects.clear()  # the first ones may leave no room for the rest
+    return Scene(tuple(objects), tint, cluttered, clutter_seed)
 
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
@@ -118,10 +126,6 @@ def shuffled(rng: np.random.Generator, items: Sequence[T]) -> list[T]:
     """The items in random order."""
     keys = [float(rng.random()) for _ in items]
     return [items[i] for i in sorted(range(len(items)), key=keys.__getitem__)]
-
-
-def _centre(rng: np.random.Generator, radius: float) -> tuple[float, float]:
-    return _coordinate(rng, radius), _coordinate(rng, radius)
 
 
 def _coordinate(rng: np.random.Generator, radius: float) -> float:

@@ -155,7 +155,8 @@ def _clutter(seed: int, size: int) -> Array:
     sign = np.where(spots[2] < 0.5, np.float32(-1), np.float32(1))
     columns = np.exp(-(((grid - spots[0][:, None]) / width[:, None]) ** 2))
     rows = np.exp(-(((grid - spots[1][:, None]) / width[:, None]) ** 2)) * sign[:, None]
-    # Not `@`: BLAS would wake its threads for this and stall, by 10 ms and more, when the cores are busy training.
+    # Not `@`: from some size on BLAS uses threads, which wait for each other while the cores are busy training
+    # (224 px, two busy cores: 16 ms on average, against 1.6; at 64 px either is quick).
     light = np.einsum("ki,kj->ij", rows, columns)
     for direction, offset, shade in rng.random((4, 3)):
         across, down = float(np.cos(np.pi * direction)), float(np.sin(np.pi * direction))

@@ -134,16 +134,22 @@ def _capitalised(words: Iterable[str]) -> str:
 # The vocabulary of the rules below. Superscripts, fractions and circled numbers are word characters to ``re``.
 _L = "[^\\W\\d_²³¹¼-¾\u2070-\u209f\u2150-\u218b\u2460-\u24ff]"  # a letter
 _LD = rf"(?:{_L}|\d)"
-_IN = rf"(?:{_LD}|[\u00ad\u0300-\u036f])"  # what may stand inside a word
+_MARK = "[\u0300-\u036f\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0981-\u0e3e\u0e40-\u0e4e]"
+_IN = f"(?:{_LD}|{_MARK})"  # what may stand inside a word
 _WORD = rf"{_L}{_IN}*(?:[.!?]{_L}{_IN}*)*"
 _NUMBER = r"(?:\d*(?:[.:,]\d+)+|\d+)"
 _INITIALS = r"[A-Za-z](?:\.[A-Za-z])+\."
 _FRENCH = rf"[dDoOlL]['’]{_L}{{2,}}"
-_HYPHENED = rf"{_LD}(?:{_LD}|[.,\u00ad])*(?:[-\u2010\u2011](?:{_INITIALS}|{_FRENCH}|{_LD}+))+"
+_NO_CLITIC = rf"(?!(?i:[smd]|re|ve|ll)(?!{_L}))"
+_HYPHENED = rf"{_LD}(?:{_LD}|[.,])*(?:[-\u2010\u2011](?:{_INITIALS}|{_FRENCH}|{_LD}+))+"
 _SLASHED = r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2}"
 _CLITIC = r"(?i:[smd]|re|ve|ll)"
 _NOT = "['’‘`][tT]"
 
+_SIGNS = (  # single characters that are tokens; others that no rule matches are passed over, among them emoji
+    "!-/:-@\\[-`{-~\u0080¡-¬®-¹¼-¿×÷\u02b0-\u036f\u2010-\u2027\u2030-\u205e\u2070-\u20a0€\u2100-\u214f"
+    "\u2153-\u215e\u2190-\u2bff\u3001\u3002\u3012\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\uffe0-\uffe6"
+)
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">"}
 _SYMBOLS = {"¢": "cents", "£": "#", "€": "$", "¤": "$", "½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
@@ -168,6 +174,10 @@ def _in_two(token: str) -> str:
     return f"{token[:3]} {token[3:]}"
 
 
+def _quotes(token: str) -> str:
+    return token.replace("‘", "`").replace("’", "'").replace("“", "``").replace("”", "''")
+
+
 def _symbol(token: str) -> str:
     return _BRACKETS.get(token) or _SYMBOLS.get(token, token)
 
@@ -176,28 +186,31 @@ def _symbol(token: str) -> str:
 _RULES: list[tuple[re.Pattern[str], Callable[[str], str] | None]] = [
     (re.compile(pattern), replace)
     for pattern, replace in [
-        (r"(</?[A-Za-z!?][^>]*>)", _one_token),
+        (r"""(</?[A-Za-z][\w:-]*(?:\s+[A-Za-z][\w:-]*(?:=(?:"[^"]*"|'[^']*'|[^\s"'>]+))?)*\s*/?>)""", _one_token),
+        (r"(<[!?][A-Za-z-][^>]*>)", _one_token),
         # contractions
         (r"(?i:(cannot|gonna|gotta|gimme|lemme|wanna))", _in_two),
-        (rf"(?i:('t)(?:is|was)(?=n{_NOT}|(?!{_L})))", None),
+        (r"(?i:('t)(?:is|was))", None),
         (rf"([A-Za-z]*[A-MO-Za-mo-z])[nN]{_NOT}", None),
         (rf"([nN]{_NOT})", _straight),
-        (rf"(['’]{_CLITIC})(?!{_L})", _straight),
+        (rf"(['’]{_CLITIC}(?!{_L})|’{_CLITIC})", _straight),
         # words with an apostrophe of their own
-        (rf"(['’][nN]['’]|'(?i:n|em|till?|cause)(?!{_L})|’(?i:n|cause)(?!{_L}))", None),
-        (r"(?i:(ol'|li'l|nat'l|cap'n|c'mon|ma'am|s'mores|ne'er|e'er))", None),
-        (r"(['’](?:[1-9]0s(?!\w)|\d\d(?![\w'’-])))", None),
-        (rf"({_FRENCH}|[nN]['’]{_L}{{2,}})", None),
-        (rf"([dDlLjJyY]['’](?!{_CLITIC}){_L}|[dDlL]['’](?!\w))", lambda token: token[:2]),
+        (rf"(['’][nN]['’]|'[nN](?!{_L})|’[nN]|['’](?i:em|till?|cause))", None),  # also in 'empty: "'em" and "pty"
+        (r"(?i:(ol['’]|dunkin['’]|somethin['’]|li'l|nat'l|cap'n|c'mon|ma['’]am|s'mores|ne'er|e'er))", None),
+        (r"(['’](?:[1-9]0[sS]|\d\d(?=\s|\Z)))", None),
+        (rf"([A-HJ-XZdlno]['’`]{_NO_CLITIC}{_L}{{2,}})", None),  # O'Neil
+        (rf"({_L}+[AEIOUYaeiouy]['’`]{_NO_CLITIC}[A-Zaeiou]{_L}*)", None),  # Hawai'i
+        (rf"([dDlLjJyY]['’])(?!{_CLITIC}){_L}", _straight),
+        (r"([dDlL]['’])(?!\w)", _straight),
         # words and numbers
         (rf"({_HYPHENED})", None),
         (rf"({_SLASHED})", None),
         (rf"({_LD}+(?:_{_LD}+)+)", None),
         (rf"({_WORD}|{_LD}{_IN}*)", None),
         (rf"([-+]?{_NUMBER})", None),
-        (r"(\d{1,4}[ \u00a0]\d{1,4}\\?/\d{1,4})(?!\d)", _one_token),
+        (r"(\d{1,4}[ \u00a0-]\d{1,4}\\?/\d{1,4})(?!\d)", _one_token),
         (r"(\(\d{3}\)[ \u00a0]?\d{3}[- \u00a0]\d{4}|\d{3}[ \u00a0]\d{3}[ \u00a0]\d{4})", _one_token),
-        (r"([A-Z]+(?:&(?:(?i:amp);)?[A-Z]+)+)", _one_token),
+        (r"([A-Z]+(?:(?:&(?:(?i:amp);)?|\+)[A-Z]+)+)", _one_token),
         # stops that stay
         (rf"((?:{_any_case(_ABBREVIATIONS)}|{_capitalised(_ONLY_CAPITALISED)})\.)", None),
         (rf"((?:{'|'.join(f'{w}|{w.capitalize()}' for w in _NOT_IN_CAPITALS)})\.)", None),
@@ -205,22 +218,27 @@ _RULES: list[tuple[re.Pattern[str], Callable[[str], str] | None]] = [
         (r"(?<=\d )([A-Za-z])\.\s*\Z|(?<=\d\. )([A-Za-z])\.\s*\Z", None),  # our choice: see the top
         (r"([A-Za-z](?:\.[A-Za-z])*\.|[Pp][Hh]\.[Dd]\.)", None),
         (rf"([A-Za-z])\.\s+{_capitalised(_STARTERS)}\s", None),
-        (rf"((?:{_HYPHENED}|{_WORD}|{_LD}{_IN}*|{_NUMBER})\.)[,;:]", None),
+        (rf"((?:{_HYPHENED}|{_WORD}|{_LD}{_IN}*)\.)[,;:]", None),
         # addresses
-        (r"""(https?://[^\s"<>|()]*[^\s"<>|().!?,;:'-])""", None),
-        (r"""((?:[A-Za-z][A-Za-z0-9-]*\.)+(?i:com|net|org|edu)(?:/[^\s"<>|().!?,;:]*[^\s"<>|().!?,;:'-])?)""", None),
-        (r"([A-Za-z0-9][A-Za-z0-9_.+-]*@[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)", None),
+        (r"""((?i:https?)://[^\s"<>|()]+[^\s"<>|().!?,;:'-])""", None),
+        (r"""((?:[A-Za-z][A-Za-z0-9]*\.)+(?i:com|net|org|edu)/[^\s"<>|()]+[^\s"<>|().!?,;:'-])""", None),
+        (r"((?:mailto:)?[A-Za-z0-9][A-Za-z0-9_.+-]*@[A-Za-z0-9_,-]+(?:\.[A-Za-z0-9_-]+)*(?<!,))", None),
         (rf"(@[A-Za-z_][A-Za-z0-9_]*|#{_L}+)", None),
         # signs
-        (r"([<>]?[:;=][-o*']?[()DPp\[\]{}])(?!\w)", _one_token),
+        (r"([<>]?[:;=][-o*']?[()])(?!\w)", _one_token),
+        (r"([<>]?[:;=][-o*']?[DPdpO\\{@\[\]])(?!\w)", None),
         (r"(\^_\^)", None),
-        (r"([A-Z]{1,2}\$)", None),
-        (r"([?!]{2,}|\*+|_+|#+|@+|<<|>>)", None),
+        (r"([A-Z]+\$)", None),
+        (r"([?!]{2,}|\*+|_+|#+|@+|<<|>>|\\\*)", None),
         (r"(-{5,})", None),
-        (r"(-{1,4}|[‐-―]|\.+|…|''|``|[\"'`“”‘’‛«»‹›])", _nothing),
-        (r"(&(?:amp|lt|gt);)", _ENTITIES.__getitem__),
-        (r"(&(?:quot|apos|nbsp|mdash|ndash|lsquo|rsquo|ldquo|rdquo);)", _nothing),
-        (r"(&(?:[A-Za-z]{1,8}|#\d{1,5});)", None),
-        (r"([!-/:-@\[-`{-~¡-¬®-ÿ²³¹\u02b0-\u02ff†-•‰′″⁄₠-₨€№™⅐-⅟←-⋿①-⓿。-〃！-／：-＠])", _symbol),
+        (r"(-{1,4}|[‐-―]|\.{3,}|\. \. \.|\.|…|''|``|[\"'`‛«»‹›])", _nothing),
+        (r"([‘’“”]{1,2})", _quotes),
+        (r"(&(?i:amp|lt|gt);)", lambda token: _ENTITIES[token.lower()]),
+        (r"(&(?:quot|apos|nbsp|[mn]dash);)", _nothing),
+        (
+            r"((?:[A-Za-z]|&[A-Za-z](?:acute|grave|uml|circ|tilde|cedil);)*&(?:[A-Za-z](?:acute|grave|uml|circ|tilde|cedil)|#\d+);)",
+            None,
+        ),
+        (rf"([{_SIGNS}])", _symbol),
     ]
 ]

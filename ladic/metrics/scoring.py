@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ladic.errors import UsageError
 from ladic.metrics.functional.bleu import bleu
 from ladic.metrics.functional.cider import DocumentFrequencies, cider_d
+from ladic.metrics.functional.distinct import distinct_n
+from ladic.metrics.functional.jars import Unavailable
+from ladic.metrics.functional.java_tokenizer import java_tokenize_all
+from ladic.metrics.functional.length import length_ratio
+from ladic.metrics.functional.mean import mean
+from ladic.metrics.functional.meteor import meteor
 from ladic.metrics.functional.ngrams import NgramTable
-from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize
+from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize_all
+from ladic.metrics.functional.repetition import repetition, stutter
 from ladic.metrics.functional.rouge import rouge_l
+from ladic.metrics.functional.spice import spice
 
 ImageId = int | str
 
@@ -38,6 +47,14 @@ class Scores:
     tokenizer: str = "ptb"
 
 
+class Score(NamedTuple):
+    """One number for the set and, where the metric has them, one per image."""
+
+    corpus: float | None
+    per_image: Sequence[float] = ()
+    why_not: str = ""
+
+
 def score_captions(
     captions: Mapping[Any, str],
     references: Mapping[Any, Sequence[str]],
@@ -45,6 +62,10 @@ def score_captions(
     *,
     partial: bool = False,
     document_frequencies: DocumentFrequencies | None = None,
+    tokenizer: str = "ptb",
+    java_package: str | Path | None = None,
+    bert_model: str | Path = "roberta-large",
+    bert_layers: int | None = None,
 ) -> Scores:
     """Score one caption per image against its references.
 
@@ -54,10 +75,17 @@ def score_captions(
         metrics: any of ``METRICS``.
         partial: score the images that have a caption and leave the other references aside.
         document_frequencies: for CIDEr-D, those of a stored corpus; of ``references`` if None.
+        tokenizer: "ptb", or "java" to check it against COCO's own, which needs Java and pycocoevalcap.
+        java_package: for METEOR, SPICE and the Java tokenizer, the folder of pycocoevalcap; the importable one if None.
+        bert_model: for BERTScore, a name on the Hugging Face hub or a local folder.
+        bert_layers: for BERTScore, the layer compared; 17 for roberta-large if None.
+
+    A metric that can't be had on this machine scores None, with the reason in ``Scores.unavailable``.
 
     Raises:
-        UsageError: for an unknown metric, no caption at all, a caption without references, or, unless ``partial``,
-            references without a caption.
+        Unavailable: when the Java tokenizer is asked for and can't be had.
+        UsageError: for an unknown metric or tokenizer, no caption at all, a caption without references, or, unless
+            ``partial``, references without a caption.
 
     Example:
         >>> scores = score_captions({1: "A dog runs."}, {1: ["A dog runs!", "Dogs."]}, metrics=["bleu", "rouge"])
@@ -67,9 +95,19 @@ def score_captions(
     for name in metrics:
         if name not in _SCORERS:
             raise UsageError(f"no metric called '{name}'; there are {', '.join(METRICS)}")
+    if tokenizer not in TOKENIZERS:
+        raise UsageError(f"no tokenizer called '{tokenizer}'; there are {', '.join(TOKENIZERS)}")
     check_ids(captions, references, partial=partial)
     ids = sorted(captions, key=id_order)
-    texts = _Texts([captions[i] for i in ids], [list(references[i]) for i in ids], document_frequencies)
+    texts = _Texts(
+        raw=[captions[i] for i in ids],
+        raw_references=[list(references[i]) for i in ids],
+        document_frequencies=document_frequencies,
+        tokenizer=tokenizer,
+        java_package=java_package,
+        bert_model=bert_model,
+        bert_layers=bert_layers,
+    )
     corpus: dict[str, float | None] = {}
     per_image: dict[ImageId, dict[str, float]] = {i: {} for i in ids}
     unavailable: dict[str, str] = {}
@@ -80,7 +118,7 @@ def score_captions(
                 unavailable[name] = score.why_not
             for i, value in zip(ids, score.per_image, strict=bool(len(score.per_image))):
                 per_image[i][name] = float(value)
-    return Scores(corpus, per_image, unavailable)
+    return Scores(corpus, per_image, unavailable, tokenizer)
 
 
 def check_ids(captions: Mapping[Any, str], references: Mapping[Any, Sequence[str]], *, partial: bool = False) -> None:
@@ -128,14 +166,6 @@ def _some(ids: list[ImageId]) -> str:
     return ", ".join(str(i) for i in ids[:5]) + (", ..." if len(ids) > 5 else "")
 
 
-class Score(NamedTuple):
-    """One number for the set and, where the metric has them, one per image."""
-
-    corpus: float | None
-    per_image: Sequence[float] = ()
-    why_not: str = ""
-
-
 @dataclass(frozen=True)
 class _Texts:
     """The captions in each of the forms that metrics read, made when first needed."""
@@ -143,18 +173,28 @@ class _Texts:
     raw: list[str]
     raw_references: list[list[str]]
     document_frequencies: DocumentFrequencies | None
+    tokenizer: str
+    java_package: str | Path | None
+    bert_model: str | Path
+    bert_layers: int | None
 
     @cached_property
     def candidates(self) -> list[str]:
-        return [ptb_tokenize(caption) for caption in self.raw]
+        return self._tokenize(self.raw)
 
     @cached_property
     def references(self) -> list[list[str]]:
-        return [[ptb_tokenize(caption) for caption in captions] for captions in self.raw_references]
+        flat = iter(self._tokenize([text for texts in self.raw_references for text in texts]))
+        return [[next(flat) for _ in texts] for texts in self.raw_references]
 
     @cached_property
     def ngrams(self) -> NgramTable:
         return NgramTable.build(self.candidates, self.references)
+
+    def _tokenize(self, captions: list[str]) -> list[str]:
+        if self.tokenizer == "java":
+            return java_tokenize_all(captions, package=self.java_package)
+        return ptb_tokenize_all(captions)
 
 
 def _bleu(texts: _Texts) -> dict[str, Score]:
@@ -172,5 +212,65 @@ def _cider(texts: _Texts) -> dict[str, Score]:
     return {"CIDEr-D": Score(result.corpus, result.per_image.tolist())}
 
 
-_SCORERS: dict[str, Callable[[_Texts], dict[str, Score]]] = {"bleu": _bleu, "rouge": _rouge, "cider": _cider}
+def _meteor(texts: _Texts) -> dict[str, Score]:
+    try:
+        result = meteor(texts.candidates, texts.references, package=texts.java_package)
+    except Unavailable as error:
+        return {"METEOR": Score(None, why_not=str(error))}
+    return {"METEOR": Score(result.corpus, result.per_image.tolist())}
+
+
+def _spice(texts: _Texts) -> dict[str, Score]:
+    try:
+        result = spice(texts.candidates, texts.references, package=texts.java_package)
+    except Unavailable as error:
+        return {"SPICE": Score(None, why_not=str(error))}
+    return {"SPICE": Score(result.corpus, result.per_image.tolist())}
+
+
+def _bert_score(texts: _Texts) -> dict[str, Score]:
+    from ladic.metrics.bert_embedder import BertEmbedder  # torch and transformers, only when asked for
+
+    names = ["BERTScore-P", "BERTScore-R", "BERTScore-F"]
+    try:
+        scores = BertEmbedder(texts.bert_model, texts.bert_layers).score(texts.raw, texts.raw_references)
+    except Unavailable as error:
+        return {name: Score(None, why_not=str(error)) for name in names}
+    return {name: Score(mean(scores[:, i]), scores[:, i].tolist()) for i, name in enumerate(names)}
+
+
+def _length(texts: _Texts) -> dict[str, Score]:
+    result = length_ratio(texts.candidates, texts.references, ngrams=texts.ngrams)
+    return {
+        "Length ratio": Score(result.ratio, result.per_image.tolist()),
+        "Brevity penalty": Score(result.brevity_penalty),
+        "Mean length": Score(result.mean_length),
+    }
+
+
+def _distinct(texts: _Texts) -> dict[str, Score]:
+    return {f"distinct-{n}": Score(distinct_n(texts.candidates, n)) for n in (1, 2, 3)}
+
+
+def _repetition(texts: _Texts) -> dict[str, Score]:
+    kinds = {
+        "Repetition-2": repetition(texts.candidates, 2),
+        "Repetition-4": repetition(texts.candidates, 4),
+        "Stutter": stutter(texts.candidates),
+    }
+    return {name: Score(mean(values), values.tolist()) for name, values in kinds.items()}
+
+
+_SCORERS: dict[str, Callable[[_Texts], dict[str, Score]]] = {
+    "bleu": _bleu,
+    "meteor": _meteor,
+    "rouge": _rouge,
+    "cider": _cider,
+    "spice": _spice,
+    "bertscore": _bert_score,
+    "length": _length,
+    "distinct": _distinct,
+    "repetition": _repetition,
+}
 METRICS = tuple(_SCORERS)
+TOKENIZERS = ("ptb", "java")

@@ -4,7 +4,7 @@ if __name__ != "ladic.components":
     raise ImportError("import ladic.components, not components: install the project with `pip install -e .`")
 
 from ladic.components.denoisers import Context, CrossAttentionDenoiser, Denoiser, DenoiserFactory
-from ladic.components.image_encoders import CachedEncoder, ConvEncoder, HFVisionEncoder, ImageEncoder, TimmEncoder
+from ladic.components.image_encoders import ConvEncoder, HFVisionEncoder, ImageEncoder, TimmEncoder
 from ladic.components.latent_spaces import (
     BertLatentSpace,
     EmbeddingLatentSpace,
@@ -16,7 +16,6 @@ from ladic.components.samplers import DDIMSampler, RenoiseSampler, Sampler
 
 __all__ = [
     "BertLatentSpace",
-    "CachedEncoder",
     "Context",
     "ConvEncoder",
     "CosineSchedule",

@@ -3,8 +3,9 @@
 if __name__ != "ladic.datamodules":
     raise ImportError("import ladic.datamodules, not datamodules: install the project with `pip install -e .`")
 
-from ladic.datamodules.base import CaptionDataModule, CaptionSource
+from ladic.datamodules.base import CaptionDataModule
 from ladic.datamodules.karpathy import KarpathyDataModule
-from ladic.datamodules.shapes import ShapesDataModule
+from ladic.datamodules.shapes.datamodule import ShapesDataModule
+from ladic.datamodules.source import CaptionSource
 
 __all__ = ["CaptionDataModule", "CaptionSource", "KarpathyDataModule", "ShapesDataModule"]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from ladic.errors import UsageError
 
@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 
 class Buildable:
-    """Mixin of every component base class: records constructor arguments in ``_init_args``.
+    """Mixin of every component base class: records constructor arguments in ``_init_args``."""
 
-    Attributes:
-        weights_from_checkpoint: constructor arguments that only say where weights are read from, with the value
-            that means "nowhere". A checkpoint carries the weights, so it rebuilds with these.
-    """
+    def checkpoint_args(self) -> dict[str, Any]:
+        """Constructor arguments with which a checkpoint builds this component again before it loads the weights.
 
-    weights_from_checkpoint: ClassVar[dict[str, Any]] = {}
+        A component whose arguments name files or a hub overrides this, so that a checkpoint needs neither.
+        """
+        return dict(self.__dict__.get("_init_args", {}))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -63,7 +63,7 @@ def describe(component: Any) -> Any:
         TypeError: for an object that neither a spec nor a plain value can say.
     """
     if isinstance(component, Buildable):
-        arguments = {name: describe(value) for name, value in component.__dict__.get("_init_args", {}).items()}
+        arguments = {name: describe(value) for name, value in component.checkpoint_args().items()}
         return {"class_path": class_path(type(component)), "init_args": arguments}
     if component is None or isinstance(component, bool | int | float | str):
         return component
@@ -97,7 +97,6 @@ def build(spec: Any, base: type[T], overrides: dict[str, Any] | None = None) -> 
     if not (isinstance(cls, type) and issubclass(cls, base) and issubclass(cls, Buildable)):
         raise UsageError(f"'{path}' is not a {base.__name__}")
     arguments = {key: _rebuild(value) for key, value in spec.get("init_args", {}).items()}
-    arguments.update({key: value for key, value in cls.weights_from_checkpoint.items() if key in arguments})
     arguments.update(overrides or {})
     return cls(**arguments)
 

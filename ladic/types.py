@@ -71,6 +71,8 @@ class CaptionerLike(Protocol):
 
     def tokenize(self, captions: list[str]) -> TokenBatch: ...
 
+    def encoder_fingerprint(self) -> dict[str, str]: ...
+
 
 class ScheduleLike(Protocol):
     """What a sampler asks of a noise schedule; ``t`` may have any shape, the answer has the same."""

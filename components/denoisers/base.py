@@ -31,6 +31,10 @@ class Context:
             return self
         return Context(tuple(tensor.repeat_interleave(times, dim=0) for tensor in self.tensors))
 
+    def select(self, rows: Tensor) -> Context:
+        """The context of some of the images."""
+        return Context(tuple(tensor[rows] for tensor in self.tensors))
+
     def expand(self, batch: int) -> Context:
         """The context of one image for every row of a batch, as a view."""
         return Context(tuple(tensor.expand(batch, *tensor.shape[1:]) for tensor in self.tensors))

@@ -38,6 +38,7 @@ COMMANDS = {
     "predict": Command(LIGHTNING, "write captions for a split"),
     "caption": Command("caption", "caption image files with a checkpoint"),
     "demo": Command("demo", "train, test and report on drawn scenes, in minutes on a laptop"),
+    "pretrain-image": Command("pretrain_image", "train a small image encoder on a datamodule's pictures and captions"),
     "pretrain-text": Command("pretrain_text", "train a small BERT and its tokenizer on a datamodule's captions"),
     "fit-space": Command("fit_space", "fit a text latent space: statistics, and the head where it has none"),
     "cache-features": Command("cache_features", "save the image tokens of a frozen encoder for a datamodule"),

@@ -39,12 +39,16 @@ class Scores:
         per_image: image id -> name -> score of that image, for the metrics that have one.
         unavailable: name -> why it is None.
         tokenizer: the tokenizer the captions went through.
+        candidates: the tokenised captions, in the order of ``per_image``.
+        references: for each image its tokenised references.
     """
 
     corpus: dict[str, float | None]
     per_image: dict[ImageId, dict[str, float]]
     unavailable: dict[str, str] = field(default_factory=dict)
     tokenizer: str = "ptb"
+    candidates: list[str] = field(default_factory=list, repr=False)
+    references: list[list[str]] = field(default_factory=list, repr=False)
 
 
 class Score(NamedTuple):
@@ -118,7 +122,7 @@ def score_captions(
                 unavailable[name] = score.why_not
             for i, value in zip(ids, score.per_image, strict=bool(len(score.per_image))):
                 per_image[i][name] = float(value)
-    return Scores(corpus, per_image, unavailable, tokenizer)
+    return Scores(corpus, per_image, unavailable, tokenizer, texts.candidates, texts.references)
 
 
 def check_ids(captions: Mapping[Any, str], references: Mapping[Any, Sequence[str]], *, partial: bool = False) -> None:

@@ -20,16 +20,36 @@ SMALL = 1e-9
 
 
 @dataclass(frozen=True)
-class BleuResult:
-    """Scores in [0, 1]: ``corpus`` (max_n,) for BLEU-1 .. BLEU-max_n and ``per_image`` (I, max_n).
+class BleuCounts:
+    """What BLEU of any part of the images is made from, one row per image.
 
-    ``candidate_length`` and ``reference_length`` are the totals of words behind the brevity penalty.
+    Attributes:
+        correct: (I, max_n) clipped matches.
+        guessed: (I, max_n) n-grams of the candidate.
+        candidate_length: (I,) words.
+        reference_length: (I,) words of the reference closest in length.
     """
+
+    correct: IntArray
+    guessed: IntArray
+    candidate_length: IntArray
+    reference_length: IntArray
+
+    def corpus(self, times: IntArray | None = None) -> FloatArray:
+        """Corpus BLEU (..., max_n) of a set that has each image so many ``times`` (..., I); once each if None."""
+        times = np.ones(len(self.correct), np.int64) if times is None else times
+        return _score(
+            times @ self.correct, times @ self.guessed, times @ self.candidate_length, times @ self.reference_length
+        )
+
+
+@dataclass(frozen=True)
+class BleuResult:
+    """Scores in [0, 1]: ``corpus`` (max_n,) for BLEU-1 .. BLEU-max_n and ``per_image`` (I, max_n); and their counts."""
 
     corpus: FloatArray
     per_image: FloatArray
-    candidate_length: int
-    reference_length: int
+    counts: BleuCounts
 
 
 def bleu(
@@ -60,12 +80,8 @@ def bleu(
     reference_length = closest_lengths(table)
     correct = np.stack([_clipped_matches(table, n) for n in range(1, max_n + 1)], axis=-1)
     guessed = np.maximum(candidate_length[:, None] - np.arange(max_n), 0)
-    return BleuResult(
-        corpus=_score(correct.sum(0), guessed.sum(0), candidate_length.sum(), reference_length.sum()),
-        per_image=_score(correct, guessed, candidate_length, reference_length),
-        candidate_length=int(candidate_length.sum()),
-        reference_length=int(reference_length.sum()),
-    )
+    counts = BleuCounts(correct, guessed, candidate_length, reference_length)
+    return BleuResult(counts.corpus(), _score(correct, guessed, candidate_length, reference_length), counts)
 
 
 def closest_lengths(table: NgramTable) -> IntArray:

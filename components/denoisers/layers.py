@@ -1,0 +1,78 @@
+"""Building blocks of denoisers: attention, feed-forward, and the embedding of time."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Attention(nn.Module):
+    """Multi-head attention without masks, as in LaDiC's diffuser.
+
+    Queries come from x; keys and values are made apart, by ``keys_values``, so that those of an image are computed
+    once and used in every step.
+    """
+
+    def __init__(self, width: int, heads: int, cond_width: int | None = None, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(cond_width or width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values, each (B, heads, N, width / heads), of a source (B, N, C)."""
+        key, value = self.key_value(source).chunk(2, dim=-1)
+        return self._split(key), self._split(value)
+
+    def forward(self, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(B, L, width) from queries x (B, L, width) and ready keys and values."""
+        heads = attend(self._split(self.query(x)), key, value, self.dropout if self.training else 0.0)
+        return self.out(heads.transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
+    """softmax(Q K^T / sqrt(d)) V for queries (B, heads, L, d) and keys and values (B, heads, N, d).
+
+    On a GPU this is PyTorch's fused attention. On a CPU its fused kernel is made for long sequences: at 24 queries
+    and 24 to 64 keys two matrix products and a softmax take a third of its time forwards and backwards in bf16
+    (``python -m benchmarks.attention``).
+    """
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+    weights = torch.softmax((query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2), dim=-1)
+    return F.dropout(weights, dropout) @ value.to(weights.dtype) if dropout else weights @ value.to(weights.dtype)
+
+
+class FeedForward(nn.Sequential):
+    """Linear, GELU, linear: (B, L, width) to the same."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of 1000 t (Vaswani et al. 2017; DDPM's step numbers) through two linear layers: (B,) to (B, width)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.mlp(sinusoids(1000 * t, self.width).to(self.mlp[0].weight.dtype))
+
+
+def sinusoids(positions: Tensor, width: int) -> Tensor:
+    """Sines and cosines, interleaved, (..., width) in float32: frequency i is 10000^(-2i / width)."""
+    frequencies = torch.exp(
+        torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) * (-math.log(10000.0) / width)
+    )
+    angles = positions.float().unsqueeze(-1) * frequencies
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)

@@ -1,0 +1,143 @@
+"""The vision tower of any transformers model (BLIP, CLIP, SigLIP, DINOv2, ViT) as an image encoder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ladic.components.image_encoders.base import ImageEncoder
+from ladic.errors import UsageError
+from ladic.types import ImagePreprocess
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PIXEL_STATISTICS = {  # the values each family was trained with, where no preprocessor_config.json says so
+    "clip_vision_model": (CLIP_MEAN, CLIP_STD),
+    "blip_vision_model": (CLIP_MEAN, CLIP_STD),
+    "siglip_vision_model": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "siglip2_vision_model": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+
+
+class HFVisionEncoder(ImageEncoder):
+    """Last hidden state of a vision tower, the [CLS] token included where there is one.
+
+    Args:
+        model: hub name or local folder of a model with a vision tower; None builds one from ``config``.
+        config: for a tower with random weights: a vision configuration as a mapping, e.g.
+            {"model_type": "clip_vision_model", "hidden_size": 64, ...}.
+        image_size: side of the picture; None takes the tower's own.
+        mean: per channel; None takes the model's own.
+        std: per channel; None takes the model's own.
+        frozen: no gradients, always in eval mode.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        config: dict[str, Any] | None = None,
+        image_size: int | None = None,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+        frozen: bool = True,
+    ) -> None:
+        super().__init__()
+        if (model is None) == (config is None):
+            raise UsageError("HFVisionEncoder: give either model=NAME_OR_FOLDER or config={model_type: …}, not both")
+        self.model = _load_tower(model) if model is not None else _random_tower(config or {})
+        vision = self.model.config
+        size = image_size or vision.image_size
+        self.interpolate = size != vision.image_size
+        own_mean, own_std = _pixel_statistics(model, vision.model_type)
+        self.preprocess = ImagePreprocess(size=size, mean=tuple(mean or own_mean), std=tuple(std or own_std))  # type: ignore[arg-type]
+        self.width = vision.hidden_size
+        patches = (size // vision.patch_size) ** 2
+        has_class_token = "siglip" not in vision.model_type
+        self.num_tokens = patches + has_class_token + getattr(vision, "num_register_tokens", 0)
+        self.frozen = frozen
+        if frozen:
+            self.freeze()
+
+    def checkpoint_args(self) -> dict[str, Any]:
+        kept = super().checkpoint_args()
+        if kept.get("model") is None:
+            return kept
+        # What the folder or the hub said is written out, so that neither is needed again.
+        config = self.model.config.to_diff_dict() | {"model_type": self.model.config.model_type}
+        return {
+            **kept,
+            "model": None,
+            "config": {key: value for key, value in config.items() if key not in ("architectures", "dtype")},
+            "mean": self.preprocess.mean,
+            "std": self.preprocess.std,
+        }
+
+    def encode(self, images: Tensor) -> Tensor:
+        extra = {"interpolate_pos_encoding": True} if self.interpolate else {}
+        return self.model(pixel_values=images, **extra).last_hidden_state
+
+
+def _tower_class(model_type: str) -> tuple[type, type]:
+    """Configuration and model class of a vision tower."""
+    import transformers
+    from transformers import AutoModel
+
+    special = {
+        "clip_vision_model": (transformers.CLIPVisionConfig, transformers.CLIPVisionModel),
+        "blip_vision_model": (transformers.BlipVisionConfig, transformers.BlipVisionModel),
+        "siglip_vision_model": (transformers.SiglipVisionConfig, transformers.SiglipVisionModel),
+    }
+    if model_type in special:
+        return special[model_type]
+    try:
+        config_class = transformers.CONFIG_MAPPING[model_type]
+    except KeyError as error:
+        raise UsageError(f"model_type='{model_type}': transformers knows no such vision model") from error
+    return config_class, AutoModel
+
+
+def _random_tower(config: dict[str, Any]) -> Any:
+    values = dict(config)
+    model_type = values.pop("model_type", None)
+    if model_type is None:
+        raise UsageError("config: needs model_type, e.g. clip_vision_model, blip_vision_model, dinov2 or vit")
+    config_class, model_class = _tower_class(model_type)
+    settings = config_class(**_with_blip_eps(model_type, values))
+    return model_class.from_config(settings) if hasattr(model_class, "from_config") else model_class(settings)
+
+
+def _load_tower(name: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name)
+        vision = getattr(config, "vision_config", config)
+        model_type = vision.model_type
+        _, model_class = _tower_class(model_type)
+        for key, value in _with_blip_eps(model_type, {}).items():
+            setattr(vision, key, value)
+        return model_class.from_pretrained(name, config=vision)
+    except (OSError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(
+            f"model='{name}': can't be loaded ({str(error).strip().splitlines()[0]}); download config.json and "
+            "model.safetensors of it into a folder and give that folder"
+        ) from error
+
+
+def _with_blip_eps(model_type: str, values: dict[str, Any]) -> dict[str, Any]:
+    # BLIP was trained with 1e-6; transformers' default for it is 1e-5 and changes the tokens by 2e-3.
+    return {"layer_norm_eps": 1e-6, **values} if model_type == "blip_vision_model" else values
+
+
+def _pixel_statistics(name: str | None, model_type: str) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    file = Path(name or "") / "preprocessor_config.json"
+    if name and file.is_file():
+        values = json.loads(file.read_text())
+        if "image_mean" in values and "image_std" in values:
+            return tuple(values["image_mean"]), tuple(values["image_std"])
+    return PIXEL_STATISTICS.get(model_type, (IMAGENET_MEAN, IMAGENET_STD))

@@ -1,0 +1,113 @@
+"""Loading a BERT-family encoder and its tokenizer: by hub name, from a folder, or small and random from a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ladic.errors import UsageError
+
+ATTENTION = "eager"
+"""transformers' plain attention: for captions it is faster on a CPU than the fused one, and it gives the released
+text encoder's numbers to the bit (the fused one to 4e-6)."""
+
+
+def load_encoder(model: str | None, config: dict[str, Any] | None) -> tuple[nn.Module, nn.Module | None]:
+    """The encoder, and its masked-LM head (hidden to vocabulary) if the weights have one.
+
+    Raises:
+        UsageError: if both or neither is given, or the weights can't be had.
+    """
+    from transformers import AutoModel, AutoModelForMaskedLM, BertConfig
+
+    if (model is None) == (config is None):
+        raise UsageError("latent space: give either model=NAME_OR_FOLDER or config={hidden_size: …}, not both")
+    if model is None:
+        values = {key: value for key, value in (config or {}).items() if key != "model_type"}
+        return AutoModel.from_config(_config(config or {}, values, BertConfig), attn_implementation=ATTENTION), None
+    try:
+        encoder, info = AutoModelForMaskedLM.from_pretrained(
+            model, output_loading_info=True, attn_implementation=ATTENTION
+        )
+    except (OSError, ValueError) as error:
+        raise _unreachable(model, error) from error
+    # A sentence encoder such as MiniLM has no head: transformers would give a random one, so leave it out.
+    missing = any("predictions.transform" in key or key.startswith("lm_head") for key in info["missing_keys"])
+    base = getattr(encoder, encoder.base_model_prefix)
+    return base, None if missing else _masked_lm_head(encoder)
+
+
+def load_tokenizer(tokenizer: str) -> Any:
+    """A fast tokenizer from a hub name, a folder, a BERT vocabulary file, or the text of a tokenizer.json."""
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
+
+    special = {
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "mask_token": "[MASK]",
+    }
+    if tokenizer.startswith("{"):
+        return PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer.from_str(tokenizer), **_special_tokens(tokenizer, special)
+        )
+    if Path(tokenizer).is_file() and Path(tokenizer).suffix == ".txt":
+        # transformers 5 ignores vocab_file= in silence and maps every word to [UNK]; vocab= works.
+        words = Path(tokenizer).read_text(encoding="utf-8").split("\n")
+        return BertTokenizerFast(
+            vocab={word: index for index, word in enumerate(words) if word or index < len(words) - 1}
+        )
+    try:
+        return AutoTokenizer.from_pretrained(tokenizer, use_fast=True)
+    except (OSError, ValueError) as error:
+        raise _unreachable(tokenizer, error) from error
+
+
+def transformer_layers(encoder: nn.Module) -> nn.ModuleList:
+    """The layers of a BERT-like encoder, lowest first."""
+    stack = getattr(encoder, "encoder", None) or getattr(encoder, "transformer", None)
+    layers = getattr(stack, "layer", None)
+    if not hasattr(encoder, "embeddings") or not isinstance(layers, nn.ModuleList):
+        raise UsageError(
+            f"model: {type(encoder).__name__} is not of the BERT family (BERT, RoBERTa, MiniLM, DistilBERT…): "
+            "its layers can't be split"
+        )
+    return layers
+
+
+def attention_bias(mask: Tensor, like: Tensor) -> Tensor:
+    """(B, L) mask of ones and zeros as the additive (B, 1, 1, L) that transformer layers take."""
+    import torch
+
+    return (1 - mask[:, None, None, :].to(like.dtype)) * torch.finfo(like.dtype).min
+
+
+def _config(config: dict[str, Any], values: dict[str, Any], default: type) -> Any:
+    from transformers import CONFIG_MAPPING
+
+    return CONFIG_MAPPING[config["model_type"]](**values) if "model_type" in config else default(**values)
+
+
+def _masked_lm_head(encoder: nn.Module) -> nn.Module | None:
+    head = getattr(encoder, "cls", None)
+    return getattr(head, "predictions", None) or getattr(encoder, "lm_head", None)
+
+
+def _special_tokens(text: str, bert: dict[str, str]) -> dict[str, str]:
+    import json
+
+    known = {token["content"] for token in json.loads(text).get("added_tokens", [])}
+    roberta = dict(zip(bert, ["<unk>", "<s>", "</s>", "<pad>", "<mask>"], strict=True))
+    return bert if "[CLS]" in known else roberta
+
+
+def _unreachable(name: str, error: Exception) -> UsageError:
+    first = str(error).strip().splitlines()[0]
+    return UsageError(
+        f"model='{name}': can't be loaded ({first}); download config.json, model.safetensors and tokenizer.json of it "
+        "into a folder and give that folder, or make a small one with `ladic pretrain-text`"
+    )

@@ -1,0 +1,153 @@
+"""The contract of a text latent space: captions to latents of one fixed shape, and back.
+
+    caption -- tokenize --> ids, mask (B, L) -- features --> raw (B, L, D) -- normalise, reassign --> x0 (B, L, D)
+    x0 -- denormalise, refine --> raw (B, L, D) -- head --> logits (B, L, V) -- argmax, to_text --> caption
+
+Special positions ([CLS], [SEP], [PAD]) get one latent of their own (paper §3.2, eq. 1): their features are a blend
+of the whole sentence and could not be told apart, while a fixed vector is easily predicted and marks where the
+caption ends.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ladic.components.latent_spaces.head import LMHead
+from ladic.components.latent_spaces.normalizer import LatentNormalizer
+from ladic.errors import UsageError
+from ladic.spec import Buildable
+from ladic.types import TokenBatch
+
+
+class TextLatentSpace(Buildable, nn.Module, ABC):
+    """Base of all text latent spaces. A subclass gives ``features`` and, if it has one, ``refine``.
+
+    The head is trainable, everything else is frozen and stays in eval mode.
+
+    Attributes:
+        width: D.
+        length: L, positions of a caption, [CLS] and [SEP] included.
+        tokenizer: a fast transformers tokenizer.
+        normalizer: the statistics of the space.
+        head: scores words from features.
+    """
+
+    width: int
+    length: int
+    tokenizer: Any
+    normalizer: LatentNormalizer
+    head: LMHead
+    special_token: str | None
+    trained_head: bool = False  # whether the head already knows its words (from pretraining or from fit-space)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V, the words that the head scores."""
+        return len(self.head.vocabulary)
+
+    @abstractmethod
+    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Raw features (B, L, D) of token ids (B, L), before normalisation."""
+
+    def refine(self, features: Tensor) -> Tensor:
+        """What lies between a raw feature and the head, (B, L, D) to the same; nothing by default."""
+        return features
+
+    def tokenize(self, captions: list[str]) -> TokenBatch:
+        """Token ids and mask (B, L), cut or padded to the length of the space."""
+        encoded = self.tokenizer(
+            captions, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
+        )
+        return TokenBatch(encoded["input_ids"], encoded["attention_mask"])
+
+    def special_positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, L) bool: [CLS], [SEP] and [PAD]."""
+        special = [self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.tokenizer.pad_token_id]
+        return (attention_mask == 0) | torch.isin(input_ids, torch.tensor(special, device=input_ids.device))
+
+    @torch.no_grad()
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Clean latents x0 (B, L, D): normalised features, special positions reassigned."""
+        latents = self.normalizer.normalize(self.features(input_ids, attention_mask))
+        special = self.special_positions(input_ids, attention_mask)
+        return torch.where(special.unsqueeze(-1), self.special_latent().to(latents.dtype), latents)
+
+    def special_latent(self) -> Tensor:
+        """The latent (D,) of special positions: zero, or the raw feature of ``special_token``."""
+        if self.special_token is None:
+            return torch.zeros_like(self.normalizer.mean)
+        batch = self.tokenize([self.special_token])
+        device = self.normalizer.mean.device
+        return self.features(batch.input_ids.to(device), batch.attention_mask.to(device))[0, 1]
+
+    def decode(self, x0: Tensor) -> Tensor:
+        """Logits (B, L, V) of latents (B, L, D); entry i scores token ``head.vocabulary[i]``."""
+        return self.head(self.refine(self.normalizer.denormalize(x0)))
+
+    def targets(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Index into the logits (B, L) of the word each position should give; special positions give [PAD].
+
+        With a ``special_token`` they give that token, as the released code does with ".".
+        """
+        tokenizer = self.tokenizer
+        filler = tokenizer.pad_token_id
+        if self.special_token is not None:
+            filler = tokenizer(self.special_token, add_special_tokens=False)["input_ids"][0]
+        special = self.special_positions(input_ids, attention_mask)
+        return self.head.index_of(input_ids.masked_fill(special, filler), unknown=tokenizer.unk_token_id)
+
+    def to_text(self, indices: Tensor) -> list[str]:
+        """Captions from indices into the logits (B, L): special tokens erased, word pieces joined."""
+        ids = self.head.vocabulary[indices].tolist()
+        return [
+            self.tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=True).strip()
+            for row in ids
+        ]
+
+    def save_fit(self, path: Path, metadata: dict[str, str] | None = None) -> None:
+        """Writes what fitting found (statistics, head) as one safetensors file."""
+        tensors = {f"normalizer.{key}": value for key, value in self.normalizer.state_dict().items()}
+        tensors |= {f"head.{key}": value for key, value in self.head.state_dict().items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata or {})
+
+    def load_fit(self, path: str) -> None:
+        """Reads what ``save_fit`` wrote.
+
+        Raises:
+            UsageError: if the file is missing, broken, or of another space.
+        """
+        if not Path(path).is_file():
+            raise UsageError(f"fitted='{path}': no such file; make it with `ladic fit-space -c CONFIG --output {path}`")
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise UsageError(
+                f"fitted='{path}': not a safetensors file ({error}); make it again with fit-space"
+            ) from error
+        width = tensors["normalizer.mean"].shape[0] if "normalizer.mean" in tensors else None
+        if width != self.width:
+            raise UsageError(f"fitted='{path}': fitted for a space of width {width}, this one has {self.width}")
+        missing, unexpected = self.load_state_dict(tensors, strict=False)
+        assert not unexpected and not [key for key in missing if key.startswith(("normalizer.", "head."))]
+        self.trained_head = True
+
+    def freeze_backbone(self) -> None:
+        """Fixes everything but the head; subclasses call this at the end of their constructor."""
+        self.requires_grad_(False)
+        self.head.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> TextLatentSpace:
+        """Only the head follows the mode: the frozen rest stays in eval mode, without dropout."""
+        super().train(False)
+        self.training = mode
+        self.head.train(mode)
+        return self

@@ -1,0 +1,108 @@
+"""A BERT split in two (paper §3.2): the lower layers make the latent, the upper ones read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ladic.components.latent_spaces.backbone import attention_bias, load_encoder, load_tokenizer, transformer_layers
+from ladic.components.latent_spaces.base import TextLatentSpace
+from ladic.components.latent_spaces.head import LMHead
+from ladic.components.latent_spaces.normalizer import LatentNormalizer
+from ladic.errors import UsageError
+
+
+class BertLatentSpace(TextLatentSpace):
+    """Layers 1..k of a BERT-family model encode; layers k+1..n and the LM head decode.
+
+    The upper layers really run (in the released code they are skipped), without a mask: every position, padding
+    included, is part of the latent.
+
+    Args:
+        model: hub name or local folder, e.g. "bert-base-uncased".
+        layer: k; the paper's k for BERT-base is 6 of 12, Table 6 compares 3, 6 and 9.
+        length: L, positions of a caption; 24 in the paper, 60 for paragraphs.
+        config: instead of ``model``, a configuration for a small random BERT, e.g. {"hidden_size": 64, ...}.
+        tokenizer: hub name, folder, vocabulary file or tokenizer.json text; None takes the model's own.
+        fitted: file with statistics and head from ``ladic fit-space``.
+        special_token: None gives special positions the zero latent and the target [PAD] (the paper); a token such as
+            "." gives them its raw feature and that token as target (the released code).
+
+    Example:
+        >>> from ladic.testing import tiny_text_space
+        >>> space = tiny_text_space(layer=1)
+        >>> tokens = space.tokenize(["a red circle"])
+        >>> space.encode(tokens.input_ids, tokens.attention_mask).shape
+        torch.Size([1, 12, 32])
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        layer: int = 6,
+        length: int = 24,
+        config: dict[str, Any] | None = None,
+        tokenizer: str | None = None,
+        fitted: str | None = None,
+        special_token: str | None = None,
+    ) -> None:
+        super().__init__()
+        encoder, pretrained_head = load_encoder(model, config)
+        layers = transformer_layers(encoder)
+        if not 1 <= layer <= len(layers):
+            raise UsageError(
+                f"layer={layer}: the model has {len(layers)} layers, accepted are 1 to {len(layers)} "
+                "(layer 0 is EmbeddingLatentSpace)"
+            )
+        if tokenizer is None and model is None:
+            raise UsageError("tokenizer: needed beside config=…; give a folder or a vocabulary file")
+        self.tokenizer = load_tokenizer(tokenizer or str(model))
+        self.embeddings = encoder.embeddings
+        self.lower = nn.ModuleList(layers[:layer])
+        self.upper = nn.ModuleList(layers[layer:])
+        self.encoder_config = encoder.config
+        self.width, self.length = encoder.config.hidden_size, length
+        limit = encoder.config.max_position_embeddings
+        if not 3 <= length <= limit:
+            raise UsageError(f"length={length}: accepted are 3 to {limit}, the positions of the text model")
+        self.special_token = special_token
+        self.normalizer = LatentNormalizer(self.width)
+        self.head = LMHead(self.width, torch.arange(encoder.config.vocab_size))
+        self.trained_head = pretrained_head is not None and self.head.copy_pretrained(pretrained_head)
+        if fitted is not None:
+            self.load_fit(fitted)
+        self.freeze_backbone()
+
+    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden state k of the text model; padding is masked out of the attention."""
+        hidden = self.embeddings(input_ids=input_ids)
+        bias = attention_bias(attention_mask, hidden)
+        for layer in self.lower:
+            hidden = first(layer(hidden, attention_mask=bias))
+        return hidden
+
+    def refine(self, features: Tensor) -> Tensor:
+        """The upper layers."""
+        for layer in self.upper:
+            features = first(layer(features))
+        return features
+
+    def checkpoint_args(self) -> dict[str, Any]:
+        """A configuration and the tokenizer's text stand in for the folder or hub model they came from."""
+        return super().checkpoint_args() | portable_text_args(self.encoder_config, self.tokenizer)
+
+
+def first(output: Any) -> Tensor:
+    """Hidden states of a transformer layer; some models return them as the first of a tuple."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def portable_text_args(config: Any, tokenizer: Any) -> dict[str, Any]:
+    """Constructor arguments that rebuild a text model with neither folder nor hub."""
+    values = config.to_diff_dict() | {"model_type": config.model_type}
+    plain = {key: value for key, value in values.items() if isinstance(value, bool | int | float | str)}
+    plain.pop("dtype", None)
+    text = tokenizer.backend_tokenizer.to_str()
+    return {"model": None, "config": plain, "tokenizer": text, "fitted": None}

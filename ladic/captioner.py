@@ -1,0 +1,316 @@
+"""The model: an image encoder, a text latent space, a denoiser, a noise schedule and a sampler, composed.
+
+training:   caption -- latent_space.encode --> x0 -- noise_schedule --> x_t -- denoiser(image tokens) --> loss
+captioning: noise -- sampler(denoiser(image tokens)) --> x0 -- latent_space.decode --> caption
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from ladic.checkpoints import FORMAT, check_shapes, read_checkpoint
+from ladic.components.denoisers import Context, CrossAttentionDenoiser, Denoiser, DenoiserFactory
+from ladic.components.image_encoders import ImageEncoder
+from ladic.components.latent_spaces import TextLatentSpace
+from ladic.components.noise_schedules import CosineSchedule, NoiseSchedule
+from ladic.components.samplers import DDIMSampler, Sampler
+from ladic.errors import UsageError
+from ladic.features import fingerprint
+from ladic.generation import Generation, generate, noise_seed
+from ladic.guidance import ClassifierFreeGuidance
+from ladic.losses import LatentLoss, caption_loss, latent_loss
+from ladic.optim import WarmupDecay, parameter_groups
+from ladic.rerank import CandidateSelector, MinimumBayesRiskSelector
+from ladic.spec import build, describe
+from ladic.types import CaptionBatch, CaptionOutput, ImagePreprocess, TokenBatch
+
+COMPONENTS: dict[str, type] = {
+    "image_encoder": ImageEncoder,
+    "latent_space": TextLatentSpace,
+    "noise_schedule": NoiseSchedule,
+    "sampler": Sampler,
+    "selector": CandidateSelector,
+}
+SETTINGS = (
+    "num_candidates",
+    "latent_loss",
+    "caption_loss_weight",
+    "self_conditioning",
+    "drop_image",
+    "noise_draws",
+    "seed",
+)
+
+
+class LatentDiffusionCaptioner(LightningModule):
+    """Captions images by denoising a text latent (LaDiC, Wang et al. 2024).
+
+    Args:
+        image_encoder: pictures to tokens.
+        latent_space: captions to latents and back.
+        denoiser: class and sizes of the network that predicts the clean latent; its width, length and conditioning
+            width follow the two parts above.
+        noise_schedule: cosine if not given (Table 7).
+        sampler: DDIM in 10 steps if not given.
+        guidance: classifier-free guidance in sampling.
+        selector: picks among candidates; minimum Bayes risk if not given.
+        num_candidates: captions drawn for each image, of which the selector picks one.
+        latent_loss: "l2" (un-squared norm per position) or "mse".
+        caption_loss_weight: lambda of eq. 2; 0.2 in the paper.
+        self_conditioning: share of the samples that train on the model's own first estimate; with 0 it is off in
+            sampling too.
+        drop_image: probability, for each sample, of training without the image (for guidance).
+        noise_draws: noise levels drawn for each caption of a batch. Work on the image and the caption is shared by
+            the draws, which pays where the image encoder is trained.
+        optimizer: takes parameter groups; weight decay spares biases and norms.
+        lr_schedule: warm-up and decay over the whole run.
+        seed: of the noise in captioning.
+
+    Raises:
+        UsageError: at the start of training, if the latent space's statistics were not fitted.
+    """
+
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        latent_space: TextLatentSpace,
+        denoiser: DenoiserFactory = CrossAttentionDenoiser,
+        noise_schedule: NoiseSchedule | None = None,
+        sampler: Sampler | None = None,
+        guidance: ClassifierFreeGuidance = ClassifierFreeGuidance(),
+        selector: CandidateSelector | None = None,
+        num_candidates: int = 1,
+        latent_loss: LatentLoss = "l2",
+        caption_loss_weight: float = 0.2,
+        self_conditioning: float = 0.5,
+        drop_image: float = 0.1,
+        noise_draws: int = 1,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_schedule: WarmupDecay = WarmupDecay(),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("num_candidates", num_candidates), ("noise_draws", noise_draws)):
+            if value < 1:
+                raise UsageError(f"{name}={value}: need at least 1")
+        for name, share in (("self_conditioning", self_conditioning), ("drop_image", drop_image)):
+            if not 0 <= share <= 1:
+                raise UsageError(f"{name}={share}: a probability lies between 0 and 1")
+        self.image_encoder = image_encoder
+        self.latent_space = latent_space
+        self.denoiser: Denoiser = denoiser(
+            width=latent_space.width, length=latent_space.length, cond_width=image_encoder.width
+        )
+        self.null_token = nn.Parameter(torch.zeros(1, 1, image_encoder.width))
+        self.noise_schedule = noise_schedule or CosineSchedule()
+        self.sampler = sampler or DDIMSampler()
+        self.selector = selector or MinimumBayesRiskSelector()
+        self.guidance = guidance
+        self.num_candidates = num_candidates
+        self.latent_loss: LatentLoss = latent_loss
+        self.caption_loss_weight = caption_loss_weight
+        self.self_conditioning = self_conditioning
+        self.drop_image = drop_image
+        self.noise_draws = noise_draws
+        self.optimizer = optimizer
+        self.lr_schedule = lr_schedule
+        self.seed = seed
+        self._last_batch: float | None = None
+
+    # What a datamodule asks for.
+
+    @property
+    def preprocess(self) -> ImagePreprocess:
+        """How pictures are prepared, from the encoder."""
+        return self.image_encoder.preprocess
+
+    def tokenize(self, captions: list[str]) -> TokenBatch:
+        """Token ids and mask of captions, from the latent space."""
+        return self.latent_space.tokenize(captions)
+
+    def encoder_fingerprint(self) -> dict[str, str]:
+        """What a feature cache must have been made with."""
+        if not self.image_encoder.frozen:
+            raise UsageError(
+                "data.features: the image encoder is trained (frozen=False), so its tokens can't be cached"
+            )
+        return fingerprint(self.image_encoder, self.preprocess)
+
+    # Training.
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and not bool(self.latent_space.normalizer.fitted):
+            raise UsageError(
+                "model.latent_space: its statistics are not fitted; run `ladic fit-space -c CONFIG --output FILE` and "
+                "give --model.latent_space.fitted=FILE"
+            )
+
+    def image_tokens(self, batch: CaptionBatch) -> Tensor:
+        """Tokens (B, N, C) of a batch: cached ones, or the encoder's."""
+        return batch["image_tokens"].float() if "image_tokens" in batch else self.image_encoder(batch["image"])
+
+    def losses(self, batch: CaptionBatch) -> dict[str, Tensor]:
+        """Both losses of eq. 2, their sum, and the share of real words predicted right, each a scalar."""
+        tokens = self.image_tokens(batch)
+        targets = self.latent_space.targets(batch["input_ids"], batch["attention_mask"])
+        if self.training and self.drop_image:
+            dropped = torch.rand(len(tokens), 1, 1, device=tokens.device) < self.drop_image
+            tokens = torch.where(dropped, self.null_token.to(tokens.dtype), tokens)
+        context = self.denoiser.context(tokens).repeat(self.noise_draws)
+        x0 = self.latent_space.encode(batch["input_ids"], batch["attention_mask"]).float()
+        special = self.latent_space.special_positions(batch["input_ids"], batch["attention_mask"])
+        x0, targets, special = (value.repeat_interleave(self.noise_draws, dim=0) for value in (x0, targets, special))
+
+        t = torch.rand(len(x0), device=x0.device)
+        x_t = self.noise_schedule.add_noise(x0, t, torch.randn_like(x0))
+        predicted = self.denoiser(x_t, t, context, self._earlier_estimate(x_t, t, context))
+
+        logits = self.latent_space.decode(predicted)
+        on_latents = latent_loss(predicted, x0, self.latent_loss).mean()
+        on_words = caption_loss(logits, targets).mean()
+        right = ((logits.argmax(-1) == targets) & ~special).sum() / (~special).sum().clamp_min(1)
+        return {
+            "loss": on_latents + self.caption_loss_weight * on_words,
+            "latent_loss": on_latents.detach(),
+            "caption_loss": on_words.detach(),
+            "token_accuracy": right,
+        }
+
+    def _earlier_estimate(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor | None:
+        """Self-conditioning (Chen et al. 2022): for a random part of the samples, the model's own first estimate."""
+        if not self.self_conditioning:
+            return None
+        # A fixed number of rows rather than a coin for each: the same share, one shape, and no wasted pass.
+        rows = torch.randperm(len(x_t), device=x_t.device)[: round(self.self_conditioning * len(x_t))]
+        earlier = torch.zeros_like(x_t)
+        if len(rows):
+            with torch.no_grad():
+                earlier[rows] = self.denoiser(x_t[rows], t[rows], context.select(rows), None).to(x_t.dtype)
+        return earlier
+
+    def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
+        losses = self.losses(batch)
+        size = len(batch["input_ids"])
+        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=size)
+        self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=size)
+        now = time.perf_counter()
+        if self._last_batch is not None:
+            rate = size * self.trainer.world_size / (now - self._last_batch)
+            self.log("train/captions_per_second", rate, prog_bar=True, batch_size=size)
+        self._last_batch = now
+        return losses["loss"]
+
+    def on_validation_end(self) -> None:
+        self._last_batch = None  # the pause for validation is no part of the training throughput
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(parameter_groups(self))
+        schedule = self.lr_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # Captioning.
+
+    def validation_step(self, batch: CaptionBatch, batch_idx: int) -> CaptionOutput:
+        self._log_validation_losses(batch)
+        return self._caption_batch(batch)
+
+    def test_step(self, batch: CaptionBatch, batch_idx: int) -> CaptionOutput:
+        return self._caption_batch(batch)
+
+    def predict_step(self, batch: CaptionBatch, batch_idx: int) -> CaptionOutput:
+        return self._caption_batch(batch)
+
+    @torch.no_grad()
+    def generate(self, batch: CaptionBatch, num_candidates: int | None = None) -> Generation:
+        """Candidates for the images of a batch."""
+        tokens = self.image_tokens(batch)
+        return generate(
+            tokens,
+            self.null_token.expand(1, tokens.shape[1], -1).to(tokens.dtype),
+            batch["image_id"],
+            denoiser=self.denoiser,
+            latent_space=self.latent_space,
+            schedule=self.noise_schedule,
+            sampler=self.sampler,
+            guidance=self.guidance,
+            self_conditioning=self.self_conditioning > 0,
+            num_candidates=num_candidates or self.num_candidates,
+            seed=self.seed,
+        )
+
+    def _caption_batch(self, batch: CaptionBatch) -> CaptionOutput:
+        candidates = self.generate(batch).candidates
+        captions = self.selector.select(candidates, batch.get("image"))
+        return {"image_id": batch["image_id"], "captions": captions}
+
+    def _log_validation_losses(self, batch: CaptionBatch) -> None:
+        """Losses on each image's first reference, with noise that is the same at every validation."""
+        tokens = self.tokenize([references[0] for references in batch["references"]])
+        ids, mask = tokens.input_ids.to(self.device), tokens.attention_mask.to(self.device)
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(noise_seed(self.seed, batch["image_id"][0]) % 2**31)
+            losses = self.losses({**batch, "input_ids": ids, "attention_mask": mask})
+        self.log_dict({f"val/{name}": value for name, value in losses.items()}, batch_size=len(ids), sync_dist=True)
+
+    # Checkpoints describe the components, so that they load with nothing but the file.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["ladic"] = {
+            "format": FORMAT,
+            "components": {name: describe(getattr(self, name)) for name in COMPONENTS},
+            "denoiser": describe(self.denoiser),
+            "guidance": vars(self.guidance),
+            "settings": {name: getattr(self, name) for name in SETTINGS},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_shapes(self, checkpoint["state_dict"])
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: Any, map_location: Any = "cpu", **overrides: Any
+    ) -> LatentDiffusionCaptioner:
+        """The captioner of a checkpoint, in eval mode, rebuilt from the file alone.
+
+        Args:
+            checkpoint_path: a ``.ckpt`` file, or a run's folder.
+            map_location: device of the weights.
+            overrides: constructor arguments to use instead of the stored ones, e.g. ``sampler=DDIMSampler(5)``.
+
+        Raises:
+            UsageError: if there is no checkpoint, or it isn't one of ours.
+        """
+        checkpoint = read_checkpoint(checkpoint_path, map_location)
+        stored = checkpoint["ladic"]
+        parts: dict[str, Any] = {
+            name: build(spec, COMPONENTS[name]) for name, spec in stored["components"].items() if name not in overrides
+        }
+        model = cls(
+            **{
+                **parts,
+                "denoiser": _Rebuild(stored["denoiser"]),
+                "guidance": ClassifierFreeGuidance(**stored["guidance"]),
+                **stored["settings"],
+                **overrides,
+            }
+        )
+        model.on_load_checkpoint(checkpoint)
+        model.load_state_dict(checkpoint["state_dict"])
+        return model.eval().to(map_location)
+
+
+class _Rebuild:
+    """A ``DenoiserFactory`` from a stored spec; the sizes come from the parts around it, as at first."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec = spec
+
+    def __call__(self, *, width: int, length: int, cond_width: int) -> Denoiser:
+        sizes = {"width": width, "length": length, "cond_width": cond_width}
+        return build(self.spec, Denoiser, overrides=sizes)  # type: ignore[type-abstract]

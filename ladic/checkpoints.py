@@ -1,0 +1,74 @@
+"""Finding and reading checkpoints, without ever unpickling code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ladic.errors import UsageError
+
+FORMAT = 1
+"""Version of what a checkpoint stores under "ladic"."""
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """A ``.ckpt`` file, or of a run's folder its ``last.ckpt``, or else its newest checkpoint.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    found = sorted(path.rglob("*.ckpt"), key=lambda file: (file.name == "last.ckpt", file.stat().st_mtime))
+    if not found:
+        what = "holds no .ckpt file" if path.is_dir() else "no such file or folder"
+        raise UsageError(f"checkpoint '{path}': {what}; give the .ckpt file or the folder of a run")
+    return found[-1]
+
+
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """The contents of a captioner's checkpoint.
+
+    Raises:
+        UsageError: if the file is missing, damaged, holds pickled code, or was not written by this project.
+    """
+    file = find_checkpoint(path)
+    try:
+        checkpoint = torch.load(file, map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(f"checkpoint '{file}': can't be read ({reason}); is the file complete?") from error
+    if not isinstance(checkpoint, dict) or "ladic" not in checkpoint:
+        raise UsageError(f"checkpoint '{file}': not written by ladic; give one that `ladic fit` wrote")
+    if checkpoint["ladic"]["format"] > FORMAT:
+        raise UsageError(
+            f"checkpoint '{file}': format {checkpoint['ladic']['format']} is newer than this ladic; update it"
+        )
+    return checkpoint
+
+
+def check_shapes(module: nn.Module, state_dict: dict[str, Tensor]) -> None:
+    """Refuses a state dict of other sizes, naming the first tensors that don't fit.
+
+    Raises:
+        UsageError: in one line, instead of PyTorch's list of every tensor.
+    """
+    own = module.state_dict()
+    resized = {key.rsplit(".", 1)[0] for key in own if key.endswith("head.vocabulary")}  # the head follows the file
+    wrong = [
+        f"{key} {tuple(value.shape)} where the model has {tuple(own[key].shape)}"
+        for key, value in state_dict.items()
+        if key in own and own[key].shape != value.shape and not any(key.startswith(prefix) for prefix in resized)
+    ]
+    wrong += [f"{key} missing" for key in own if key not in state_dict]
+    wrong += [f"{key} unknown" for key in state_dict if key not in own]
+    if wrong:
+        raise UsageError(
+            f"checkpoint: made by a model of other sizes or parts ({len(wrong)} tensors differ: "
+            f"{'; '.join(wrong[:3])}); use the config it was trained with"
+        )

@@ -1,0 +1,73 @@
+"""``ladic demo``: the whole way on drawn scenes, from text pretraining to a report, in one command.
+
+It runs the commands that a user would type, one after the other, and prints each. A step whose result is already
+there is skipped, so a stopped demo goes on.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from importlib import resources
+from pathlib import Path
+
+from ladic.cli.parser import LineParser
+
+
+def main(argv: list[str]) -> None:
+    """Runs every step and says where the report is."""
+    parser = LineParser("ladic demo", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder (default %(default)s)")
+    parser.add_argument("overrides", nargs="*", help="flags for `ladic fit`, after --")
+    options = parser.parse_args(argv)
+    started = time.perf_counter()
+    with resources.as_file(resources.files("ladic.configs") / "demo.yaml") as config:
+        for command, result in steps(config, options.output, options.overrides):
+            if result is not None and result.exists():
+                print(f"\n$ ladic {shlex.join(command)}\n({result} is there already: skipped)", flush=True)
+                continue
+            print(f"\n$ ladic {shlex.join(command)}", flush=True)
+            run(command)
+    print(f"\nThe report: {(options.output / 'report.html').resolve()}   ({time.perf_counter() - started:.0f} s)")
+
+
+def steps(config: Path, output: Path, overrides: list[str]) -> list[tuple[list[str], Path | None]]:
+    """Command lines in order, each with the file that shows it was done (None: always run)."""
+    from ladic.cli.lightning_cli import parse
+
+    space, text, features = output / "space.safetensors", output / "text", output / "features"
+    settings = [
+        f"--model.latent_space.model={text}",
+        f"--data.features={features}",
+        f"--trainer.default_root_dir={output}",
+        *overrides,
+    ]
+    last = output / "checkpoints" / "last.ckpt"
+    eval_settings = [*settings, f"--model.latent_space.fitted={space}"]
+    use = ["-c", str(config)]
+    parse([*use, *overrides])  # a wrong flag is told before minutes of work
+    return [
+        (["pretrain-text", *use, "--output", str(text), *TEXT, "--", *overrides], text / "model.safetensors"),
+        (["fit-space", *use, "--output", str(space), *SPACE, "--", *settings], space),
+        (["cache-features", *use, "--output", str(features), "--splits", "train,val,test", "--", *overrides], None),
+        (["fit", *use, *eval_settings], last),
+        (["test", *use, *eval_settings, f"--ckpt_path={last}"], None),
+        (["report", str(output), *use, "--", *overrides], None),
+    ]
+
+
+TEXT = ["--steps=300", "--captions=20000", "--batch-size=128", "--length=32"]
+SPACE = ["--captions=10000", "--head-steps=200"]
+
+
+def run(command: list[str]) -> None:
+    """Runs one of our own commands in this process: torch is imported once."""
+    import importlib
+
+    from ladic.cli.main import COMMANDS, LIGHTNING
+
+    module = importlib.import_module(f"ladic.cli.{COMMANDS[command[0]].module}")
+    if COMMANDS[command[0]].module == LIGHTNING:
+        module.run(command)
+    else:
+        module.main(command[1:])

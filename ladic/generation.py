@@ -1,0 +1,102 @@
+"""From image tokens to captions: noise, sampler, decoding, candidates.
+
+A caption depends on its image, its seed and the options alone: the noise of every row comes from a generator of its
+own, seeded by (seed, image id, candidate).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ladic.components.denoisers.base import Denoiser
+from ladic.components.latent_spaces.base import TextLatentSpace
+from ladic.components.noise_schedules.base import NoiseSchedule
+from ladic.components.samplers.base import Sampler
+from ladic.guidance import ClassifierFreeGuidance, GuidedDenoiser
+from ladic.types import StepFn
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What came out of one batch.
+
+    Attributes:
+        candidates: for each image its captions, ``num_candidates`` of them.
+        latents: (B * num_candidates, L, D) final estimates, the candidates of one image in a row.
+        nfe: network evaluations spent on each candidate.
+    """
+
+    candidates: list[list[str]]
+    latents: Tensor
+    nfe: int
+
+
+def generate(
+    image_tokens: Tensor,
+    null_tokens: Tensor,
+    image_ids: list[int | str],
+    *,
+    denoiser: Denoiser,
+    latent_space: TextLatentSpace,
+    schedule: NoiseSchedule,
+    sampler: Sampler,
+    guidance: ClassifierFreeGuidance,
+    self_conditioning: bool = True,
+    num_candidates: int = 1,
+    seed: int = 0,
+    on_step: StepFn | None = None,
+) -> Generation:
+    """Captions for a batch of images.
+
+    Args:
+        image_tokens: (B, N, C).
+        null_tokens: (1, N, C), what stands for "no image" in guidance.
+        image_ids: one per image, seeding its noise.
+        denoiser, latent_space, schedule, sampler, guidance: the parts.
+        self_conditioning: feed the previous estimate back.
+        num_candidates: captions per image; they share the image's keys and values.
+        seed: of the run.
+        on_step: called with (index, t, x0) after each step.
+    """
+    context = denoiser.context(image_tokens).repeat(num_candidates)
+    noise = SeededNoise(
+        [noise_seed(seed, image_id, candidate) for image_id in image_ids for candidate in range(num_candidates)],
+        (denoiser.length, denoiser.width),
+        image_tokens.device,
+    )
+    denoise = GuidedDenoiser(denoiser, context, denoiser.context(null_tokens), guidance, self_conditioning)
+    latents = sampler.sample(denoise, noise.draw(), schedule, noise.draw, on_step)
+    captions = latent_space.to_text(latent_space.decode(latents).argmax(-1))
+    rows = [captions[i : i + num_candidates] for i in range(0, len(captions), num_candidates)]
+    return Generation(rows, latents, denoise.nfe)
+
+
+class SeededNoise:
+    """Standard normal noise whose rows have generators of their own.
+
+    Drawn on the CPU in float32, so that a seed means the same caption on every device.
+    """
+
+    def __init__(self, seeds: list[int], shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.shape, self.device = shape, device
+
+    def draw(self) -> Tensor:
+        """(B, *shape)."""
+        rows = [torch.randn(self.shape, generator=generator) for generator in self.generators]
+        return torch.stack(rows).to(self.device, non_blocking=True)
+
+
+def noise_seed(seed: int, image_id: int | str, candidate: int = 0) -> int:
+    """63-bit seed of one candidate of one image, the same on every machine.
+
+    Example:
+        >>> noise_seed(0, "a.jpg") == noise_seed(0, "a.jpg", candidate=1)
+        False
+    """
+    digest = hashlib.blake2b(f"{seed}/{image_id}/{candidate}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

@@ -1,0 +1,42 @@
+"""The paper's two losses (§3.3, eq. 2), on latents and on the words read from them, and one for image encoders."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LatentLoss = Literal["l2", "mse"]
+
+
+def latent_loss(predicted: Tensor, x0: Tensor, kind: LatentLoss = "l2") -> Tensor:
+    """Distance of predicted and clean latents, both (B, L, D), as one number per sample (B,).
+
+    "l2" is the mean over positions of the un-squared norm over D, what eq. 2 writes and the released code does;
+    "mse" the mean square over positions and features.
+    """
+    error = (predicted - x0).float()
+    if kind == "l2":
+        return error.norm(dim=-1).mean(-1)
+    return error.square().mean((-2, -1))
+
+
+def caption_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy over the positions of each sample, (B,): logits (B, L, V), targets (B, L)."""
+    return F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none").mean(-1)
+
+
+def phrase_presence_loss(token_logits: Tensor, present: Tensor) -> Tensor:
+    """Cross-entropy of which phrases a picture's captions have, from its tokens, (B,).
+
+    A phrase is in the picture if some token says so: the picture's logit is the log-sum-exp of its tokens', a soft
+    form of the maximum of Fang et al. 2015 ("From Captions to Visual Concepts and Back", §3).
+
+    Args:
+        token_logits: (B, N, P), of every image token and phrase.
+        present: (B, P), 1 where the phrase occurs.
+    """
+    logits = torch.logsumexp(token_logits.float(), dim=1)
+    return F.binary_cross_entropy_with_logits(logits, present, reduction="none").sum(-1)

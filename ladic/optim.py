@@ -1,0 +1,61 @@
+"""Learning-rate schedules that know how long the run is, and which parameters decay."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from ladic.errors import UsageError
+
+
+@dataclass(frozen=True)
+class WarmupDecay:
+    """Linear warm-up to the optimiser's learning rate, then decay over the rest of the run.
+
+    Args:
+        warmup: share of the steps (Table 7: 0.1).
+        shape: "linear" (the paper), "cosine" or "constant".
+        floor: share of the peak that is left at the end.
+    """
+
+    warmup: float = 0.1
+    shape: Literal["linear", "cosine", "constant"] = "linear"
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < 1 or not 0 <= self.floor <= 1:
+            raise UsageError(
+                f"lr_schedule warmup={self.warmup}, floor={self.floor}: need 0 <= warmup < 1, 0 <= floor <= 1"
+            )
+
+    def __call__(self, optimizer: torch.optim.Optimizer, total_steps: int) -> LambdaLR:
+        """The schedule for a run of ``total_steps`` optimiser steps."""
+        return LambdaLR(optimizer, lambda step: self.factor(step, total_steps))
+
+    def factor(self, step: int, total_steps: int) -> float:
+        """Share of the peak learning rate at a step."""
+        warm = max(1, round(self.warmup * total_steps))
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        progress = min(1.0, (step - warm) / max(1, total_steps - warm))
+        if self.shape == "linear":
+            left = 1 - progress
+        elif self.shape == "cosine":
+            left = 0.5 * (1 + math.cos(math.pi * progress))
+        else:
+            left = 1.0
+        return self.floor + (1 - self.floor) * left
+
+
+def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups: matrices, which decay, and vectors (biases, norms), which don't."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [parameter for parameter in trained if parameter.dim() > 1]},
+        {"params": [parameter for parameter in trained if parameter.dim() <= 1], "weight_decay": 0.0},
+    ]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 DEFAULT_METRICS = [name for name in METRICS if name != "bertscore"]  # it loads a large model
 # Shown as papers print them, times 100; these are shown as they are.
 _AS_IS = ("Length ratio", "Brevity penalty", "Mean length", "distinct", "Repetition", "Stutter")
+_FEW = 30  # images below which a corpus score says little
 # Corpus scores that are means over images; METEOR's isn't, and has no interval.
 _MEANS = ("ROUGE-L", "CIDEr-D", "SPICE", "BERTScore", "Repetition", "Stutter")
 
@@ -296,7 +297,11 @@ def draw_lengths(path: Path, files: Sequence[str], bins: Sequence[Sequence[Lengt
     for file, ranges in zip(files, bins, strict=True):
         found = {each.label: each for each in ranges}
         at = [i for i, label in enumerate(labels) if label in found]
-        axes.plot(at, [100 * found[labels[i]].bleu[3] for i in at], marker="o", label=Path(file).stem)
+        values = [100 * found[labels[i]].bleu[3] for i in at]
+        (line,) = axes.plot(at, values, label=Path(file).stem)
+        few = [found[labels[i]].images < _FEW for i in at]
+        colors = ["white" if empty else line.get_color() for empty in few]
+        axes.scatter(at, values, c=colors, edgecolors=line.get_color(), zorder=3)
     behind = axes.twinx()
     amounts = {each.label: each.images for each in bins[0]}
     behind.bar(range(len(labels)), [amounts.get(label, 0) for label in labels], color="0.9", width=0.7)
@@ -308,6 +313,7 @@ def draw_lengths(path: Path, files: Sequence[str], bins: Sequence[Sequence[Lengt
     axes.set_xlabel(f"words in the {length_of}" + (" (mean)" if length_of == "reference" else ""))
     axes.set_ylabel("100 BLEU-4")
     axes.set_ylim(bottom=0)
+    axes.set_title(f"hollow: fewer than {_FEW} images", fontsize="small", loc="right", color="0.5")
     if len(files) > 1:
         axes.legend(frameon=False)
     figure.savefig(path, dpi=150)

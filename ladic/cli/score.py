@@ -130,7 +130,7 @@ def run(options: Namespace) -> int:
         except UsageError as error:
             raise UsageError(f"{file}: {error}") from error
 
-    differences = compare(*scored, options) if len(scored) == 2 else {}
+    differences = compare(scored[0], scored[1], options) if len(scored) == 2 else {}
     bins = []
     if options.by_length or options.plot:
         edges, by = options.length_edges, options.length_of

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from ladic.metrics.functional.mean import mean
-from ladic.metrics.functional.ngrams import FloatArray, NgramTable
+from ladic.metrics.functional.ngrams import FloatArray, IntArray, NgramTable, count_sorted
 
 SIGMA = 6.0
 
@@ -152,9 +152,13 @@ def idf(table: NgramTable, n: int, document_frequencies: DocumentFrequencies | N
     return math.log(max(images, 1)) - np.log(np.maximum(frequency, 1.0))
 
 
-def _images_with(table: NgramTable, n: int) -> FloatArray:
+def _images_with(table: NgramTable, n: int) -> IntArray:
     """(num_grams,) number of images that have the n-gram in at least one reference."""
     counts = table.orders[n - 1]
     theirs = table.split(n)[1]
-    pairs = np.unique(table.image[counts.caption[theirs]] * max(counts.num_grams, 1) + counts.gram[theirs])
-    return np.bincount(pairs % max(counts.num_grams, 1), minlength=counts.num_grams)[: counts.num_grams]
+    pairs, _ = count_sorted(
+        np.sort(table.image[counts.caption[theirs]] * max(counts.num_grams, 1) + counts.gram[theirs])
+    )
+    return np.bincount(pairs % max(counts.num_grams, 1), minlength=counts.num_grams)[: counts.num_grams].astype(
+        np.int64
+    )

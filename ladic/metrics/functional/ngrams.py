@@ -105,8 +105,8 @@ class NgramTable:
                 known, gram = np.unique(key, return_inverse=True)
                 prefix, suffix = known // max(len(words), 1), known % max(len(words), 1)
             num_grams = max(len(suffix), 1)
-            pair, count = np.unique(caption[start] * num_grams + gram, return_counts=True)
-            orders.append(NgramCounts(pair // num_grams, pair % num_grams, count.astype(np.int64), prefix, suffix))
+            pair, count = count_sorted(np.sort(caption[start] * num_grams + gram))
+            orders.append(NgramCounts(pair // num_grams, pair % num_grams, count, prefix, suffix))
         return cls(num_images, image, length, words, orders)
 
     @cached_property
@@ -150,6 +150,17 @@ class NgramTable:
             pairs = zip(counts.prefix.tolist(), counts.suffix.tolist(), strict=True)
             texts = [f"{texts[prefix]} {self.words[suffix]}" for prefix, suffix in pairs]
         return texts
+
+
+def count_sorted(keys: IntArray) -> tuple[IntArray, IntArray]:
+    """The different values of sorted keys and how often each is there; faster than ``np.unique`` on large arrays.
+
+    Example:
+        >>> [found.tolist() for found in count_sorted(np.array([2, 2, 5, 9, 9, 9]))]
+        [[2, 5, 9], [2, 1, 3]]
+    """
+    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.empty(0, np.int64)
+    return keys[first], np.diff(np.append(first, len(keys)))
 
 
 def check_pairs(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:

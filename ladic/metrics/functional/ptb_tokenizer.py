@@ -55,10 +55,15 @@ _ALONE = re.compile(
     r"""|[.,;:!?"'-]"""
 )
 
+_SIMPLE = re.compile("([A-Za-z]{2,})[.,]?")  # of those the ones that need no rule, for speed
+
 
 @lru_cache(maxsize=200_000)
 def _alone(chunk: str) -> str | None:
     """Tokens of what stands between two spaces, "" if it is all punctuation, None if its neighbours matter."""
+    word = _SIMPLE.fullmatch(chunk)
+    if word and (lower := word[1].lower()) not in _NOT_SIMPLE:
+        return lower
     if not _ALONE.fullmatch(chunk) or chunk.strip("\"'“”‘’.").lower() in _BEFORE_NUMBERS:
         return None
     tokens: list[str] = []
@@ -115,12 +120,15 @@ _ABBREVIATIONS = (  # whatever their capitals
 ).split()
 _NOT_IN_CAPITALS = "mfg mtg pte pty".split()
 _ONLY_CAPITALISED = "ark az del ill la mass miss ore pa tex wash".split()
+_TWO_WORDS = "cannot gonna gotta gimme lemme wanna".split()
 _BEFORE_NUMBERS = frozenset("art ca fig figs no nos op pp prop".split())
 # A capital one of these after a single letter and a stop begins a sentence.
 _STARTERS = (
     "a an as at he if in it so we but her now one our she the yet you after other while there some many about their "
     "that this what they these more once when last here since then such however according"
 ).split()
+
+_NOT_SIMPLE = frozenset([*_ABBREVIATIONS, *_NOT_IN_CAPITALS, *_ONLY_CAPITALISED, *_BEFORE_NUMBERS, *_TWO_WORDS])
 
 
 def _any_case(words: Iterable[str]) -> str:
@@ -140,10 +148,11 @@ _WORD = rf"{_L}{_IN}*(?:[.!?]{_L}{_IN}*)*"
 _NUMBER = r"(?:\d*(?:[.:,]\d+)+|\d+)"
 _INITIALS = r"[A-Za-z](?:\.[A-Za-z])+\."
 _FRENCH = rf"[dDoOlL]['’]{_L}{{2,}}"
-_NO_CLITIC = rf"(?!(?i:[smd]|re|ve|ll)(?!{_L}))"
+_NO_CLITIC = r"(?!(?i:[smd]|re|ve|ll)(?![A-Za-z]))"
 _HYPHENED = rf"{_LD}(?:{_LD}|[.,])*(?:[-\u2010\u2011](?:{_INITIALS}|{_FRENCH}|{_LD}+))+"
 _SLASHED = r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2}"
 _CLITIC = r"(?i:[smd]|re|ve|ll)"
+_AFTER_NUMBER = "|".join(rf"(?<=\s\d{{{n}}}{stop} )" for n in range(1, 6) for stop in ("", r"\."))
 _NOT = "['’‘`][tT]"
 
 _SIGNS = (  # single characters that are tokens; others that no rule matches are passed over, among them emoji
@@ -189,16 +198,16 @@ _RULES: list[tuple[re.Pattern[str], Callable[[str], str] | None]] = [
         (r"""(</?[A-Za-z][\w:-]*(?:\s+[A-Za-z][\w:-]*(?:=(?:"[^"]*"|'[^']*'|[^\s"'>]+))?)*\s*/?>)""", _one_token),
         (r"(<[!?][A-Za-z-][^>]*>)", _one_token),
         # contractions
-        (r"(?i:(cannot|gonna|gotta|gimme|lemme|wanna))", _in_two),
+        (rf"({_any_case(_TWO_WORDS)})", _in_two),
         (r"(?i:('t)(?:is|was))", None),
         (rf"([A-Za-z]*[A-MO-Za-mo-z])[nN]{_NOT}", None),
         (rf"([nN]{_NOT})", _straight),
-        (rf"(['’]{_CLITIC}(?!{_L})|’{_CLITIC})", _straight),
+        (rf"(['’]{_CLITIC}(?![A-Za-z])|’{_CLITIC})", _straight),
         # words with an apostrophe of their own
         (rf"(['’][nN]['’]|'[nN](?!{_L})|’[nN]|['’](?i:em|till?|cause))", None),  # also in 'empty: "'em" and "pty"
         (r"(?i:(ol['’]|dunkin['’]|somethin['’]|li'l|nat'l|cap'n|c'mon|ma['’]am|s'mores|ne'er|e'er))", None),
         (r"(['’](?:[1-9]0[sS]|\d\d(?=\s|\Z)))", None),
-        (rf"([A-HJ-XZdlno]['’`]{_NO_CLITIC}{_L}{{2,}})", None),  # O'Neil
+        (rf"([A-HJ-MO-XZdlo]['’`]{_NO_CLITIC}{_L}{_LD}+|[Nn]['’`]{_NO_CLITIC}{_L}{{2,}})", None),  # O'Neil
         (rf"({_L}+[AEIOUYaeiouy]['’`]{_NO_CLITIC}[A-Zaeiou]{_L}*)", None),  # Hawai'i
         (rf"([dDlLjJyY]['’])(?!{_CLITIC}){_L}", _straight),
         (r"([dDlL]['’])(?!\w)", _straight),
@@ -207,6 +216,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[str], str] | None]] = [
         (rf"({_SLASHED})", None),
         (rf"({_LD}+(?:_{_LD}+)+)", None),
         (rf"({_WORD}|{_LD}{_IN}*)", None),
+        (rf"({_WORD})['’]{_CLITIC}(?![A-Za-z])", None),  # cannot's isn't taken apart
         (rf"([-+]?{_NUMBER})", None),
         (r"(\d{1,4}[ \u00a0-]\d{1,4}\\?/\d{1,4})(?!\d)", _one_token),
         (r"(\(\d{3}\)[ \u00a0]?\d{3}[- \u00a0]\d{4}|\d{3}[ \u00a0]\d{3}[ \u00a0]\d{4})", _one_token),
@@ -215,14 +225,14 @@ _RULES: list[tuple[re.Pattern[str], Callable[[str], str] | None]] = [
         (rf"((?:{_any_case(_ABBREVIATIONS)}|{_capitalised(_ONLY_CAPITALISED)})\.)", None),
         (rf"((?:{'|'.join(f'{w}|{w.capitalize()}' for w in _NOT_IN_CAPITALS)})\.)", None),
         (rf"({_any_case(_BEFORE_NUMBERS)}\.)[ \u00a0]?\d", None),
-        (r"(?<=\d )([A-Za-z])\.\s*\Z|(?<=\d\. )([A-Za-z])\.\s*\Z", None),  # our choice: see the top
+        (rf"(?:{_AFTER_NUMBER})([A-Za-z])\.\s*\Z", None),  # our choice: see the top
         (r"([A-Za-z](?:\.[A-Za-z])*\.|[Pp][Hh]\.[Dd]\.)", None),
-        (rf"([A-Za-z])\.\s+{_capitalised(_STARTERS)}\s", None),
+        (rf"([A-Za-z])\.\s+{_capitalised(_STARTERS)}(?:\s|\Z)", None),
         (rf"((?:{_HYPHENED}|{_WORD}|{_LD}{_IN}*)\.)[,;:]", None),
         # addresses
         (r"""((?i:https?)://[^\s"<>|()]+[^\s"<>|().!?,;:'-])""", None),
         (r"""((?:[A-Za-z][A-Za-z0-9]*\.)+(?i:com|net|org|edu)/[^\s"<>|()]+[^\s"<>|().!?,;:'-])""", None),
-        (r"((?:mailto:)?[A-Za-z0-9][A-Za-z0-9_.+-]*@[A-Za-z0-9_,-]+(?:\.[A-Za-z0-9_-]+)*(?<!,))", None),
+        (r"""([A-Za-z0-9][^\s"<>|().]*(?:\.[^\s"<>|().]+)*@(?:[^\s"<>|().]+\.)*[^\s"<>|().]+)""", None),
         (rf"(@[A-Za-z_][A-Za-z0-9_]*|#{_L}+)", None),
         # signs
         (r"([<>]?[:;=][-o*']?[()])(?!\w)", _one_token),

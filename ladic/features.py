@@ -93,6 +93,18 @@ class FeatureCache:
         return torch.from_numpy(self._tokens[self.rows[image_id]].copy())
 
 
+def begin_cache(folder: Path, made_by: dict[str, Any]) -> None:
+    """Writes the manifest; tokens that another encoder left in the folder count as not there.
+
+    A half-made cache would otherwise go on with the new encoder, and a whole one pass for its work.
+    """
+    manifest = folder / "manifest.json"
+    if not manifest.is_file() or json.loads(manifest.read_text()) != made_by:
+        for tokens in folder.glob("*.npy"):
+            tokens.with_suffix(".json").unlink(missing_ok=True)
+        write_json(manifest, made_by)
+
+
 class FeatureWriter:
     """Writes one split, in order, and remembers how far it came."""
 

@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     from ladic.components import ImageEncoder
     from ladic.datamodules import CaptionDataModule
     from ladic.datamodules.transforms import to_tensor
-    from ladic.features import FeatureWriter, fingerprint, write_json
+    from ladic.features import FeatureWriter, begin_cache, fingerprint
     from ladic.spec import build
 
     config = parse(["-c", options.config, *options.overrides])
@@ -36,9 +36,8 @@ def main(argv: list[str]) -> None:
     encoder = build(spec_of(config.model.image_encoder), ImageEncoder)  # type: ignore[type-abstract]
     if not encoder.frozen:
         raise UsageError("model.image_encoder: it is trained (frozen=False), so its tokens can't be cached")
-    manifest = options.output / "manifest.json"
     made_by = fingerprint(encoder, encoder.preprocess)
-    write_json(manifest, made_by | {"num_tokens": encoder.num_tokens, "width": encoder.width})
+    begin_cache(options.output, made_by | {"num_tokens": encoder.num_tokens, "width": encoder.width})
     for split in splits:
         source = datamodule.split(split)
         ids = [source.image_id(index) for index in range(len(source))]

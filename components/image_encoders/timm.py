@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ladic.components.image_encoders.base import ImageEncoder
@@ -21,7 +22,8 @@ class TimmEncoder(ImageEncoder):
         pretrained: fetch the weights that timm names; needs the hub or its cache.
         checkpoint_path: read the weights from this file instead (safetensors or a state dict).
         model_kwargs: passed to ``timm.create_model``, e.g. {"pad_type": "same", "img_size": 224}.
-        image_size: side of the picture; None takes the model's own.
+        image_size: side of the picture; None takes the model's own. The position embeddings of a transformer are
+            interpolated to it.
         mean: per channel; None takes the model's own.
         std: per channel; None takes the model's own.
         frozen: no gradients, always in eval mode.
@@ -56,7 +58,7 @@ class TimmEncoder(ImageEncoder):
                 num_classes=0,
                 **(model_kwargs or {}),
             )
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
             raise _unreadable(model_name, pretrained, checkpoint_path, error) from error
         config = timm.data.resolve_data_config({}, model=self.model)
         self.preprocess = ImagePreprocess(
@@ -69,8 +71,15 @@ class TimmEncoder(ImageEncoder):
         if frozen:
             self.freeze()
         training = self.model.training
-        with torch.no_grad():
-            probe = self.eval().encode(torch.zeros(1, 3, self.preprocess.size, self.preprocess.size))
+        try:
+            if image_size is not None and hasattr(self.model, "set_input_size"):
+                self.model.set_input_size(img_size=image_size)
+            with torch.no_grad():
+                probe = self.eval().encode(torch.zeros(1, 3, self.preprocess.size, self.preprocess.size))
+        except (AssertionError, RuntimeError) as error:
+            raise UsageError(
+                f"image_size={self.preprocess.size}: {model_name} can't take it ({str(error).strip().splitlines()[0]})"
+            ) from error
         self.model.train(training)
         self.num_tokens, self.width = probe.shape[1:]
 

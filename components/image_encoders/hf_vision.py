@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ladic.components.image_encoders.base import ImageEncoder
@@ -18,7 +19,6 @@ PIXEL_STATISTICS = {  # the values each family was trained with, where no prepro
     "clip_vision_model": (CLIP_MEAN, CLIP_STD),
     "blip_vision_model": (CLIP_MEAN, CLIP_STD),
     "siglip_vision_model": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "siglip2_vision_model": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
 
@@ -54,12 +54,20 @@ class HFVisionEncoder(ImageEncoder):
         own_mean, own_std = _pixel_statistics(model, vision.model_type)
         self.preprocess = ImagePreprocess(size=size, mean=tuple(mean or own_mean), std=tuple(std or own_std))  # type: ignore[arg-type]
         self.width = vision.hidden_size
-        patches = (size // vision.patch_size) ** 2
-        has_class_token = "siglip" not in vision.model_type
-        self.num_tokens = patches + has_class_token + getattr(vision, "num_register_tokens", 0)
         self.frozen = frozen
         if frozen:
             self.freeze()
+        # Asked rather than computed: [CLS], registers and a distillation token differ between the families.
+        training = self.model.training
+        try:
+            with torch.no_grad():
+                self.num_tokens = self.eval().encode(torch.zeros(1, 3, size, size)).shape[1]
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UsageError(
+                f"model_type='{vision.model_type}' at image_size={size}: takes no picture "
+                f"({str(error).strip().splitlines()[0]}); give a vision tower such as clip_vision_model or dinov2"
+            ) from error
+        self.model.train(training)
 
     def checkpoint_args(self) -> dict[str, Any]:
         kept = super().checkpoint_args()

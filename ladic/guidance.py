@@ -34,7 +34,8 @@ class ClassifierFreeGuidance:
 
     def active(self, t: float) -> bool:
         """Whether a second, image-free pass is needed at time t."""
-        return self.scale != 1 and self.stop <= t <= self.start
+        slack = 1e-6  # t is a float32: 0.6 comes as 0.60000002 and still belongs to an interval that starts there
+        return self.scale != 1 and self.stop - slack <= t <= self.start + slack
 
 
 class GuidedDenoiser:

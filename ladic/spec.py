@@ -45,6 +45,9 @@ class Buildable:
                 for name, parameter in signature.parameters.items():
                     if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                         arguments.update(arguments.pop(name, {}))
+                    # Defaults too: a checkpoint keeps its meaning when one changes, and Python and YAML describe alike.
+                    elif parameter.default is None or isinstance(parameter.default, bool | int | float | str | tuple):
+                        arguments.setdefault(name, parameter.default)
                 object.__setattr__(self, "_init_args", arguments)
             inner(self, *args, **kw)
 
@@ -92,7 +95,7 @@ def build(spec: Any, base: type[T], overrides: dict[str, Any] | None = None) -> 
     module, _, name = path.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"'{path}' can't be imported ({error}): install the package that provides it") from error
     if not (isinstance(cls, type) and issubclass(cls, base) and issubclass(cls, Buildable)):
         raise UsageError(f"'{path}' is not a {base.__name__}")
@@ -104,6 +107,8 @@ def build(spec: Any, base: type[T], overrides: dict[str, Any] | None = None) -> 
 def _rebuild(value: Any) -> Any:
     if isinstance(value, dict) and set(value) == {"class_path", "init_args"}:
         return build(value, Buildable)  # type: ignore[type-abstract]
+    if isinstance(value, dict):
+        return {key: _rebuild(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_rebuild(item) for item in value]
     return value

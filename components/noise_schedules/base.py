@@ -30,6 +30,11 @@ class NoiseSchedule(Buildable, ABC):
     def alpha_bar(self, t: Tensor) -> Tensor:
         """Signal share in [0, 1] for t of any shape: same shape, falling in t, near 1 at 0 and near 0 at 1."""
 
+    @staticmethod
+    def full_precision(t: Tensor) -> Tensor:
+        """t in float32, or in float64 where it comes so: in half precision neighbouring steps would coincide."""
+        return t if t.dtype == torch.float64 else t.float()
+
     def sigma(self, t: Tensor) -> Tensor:
         """Standard deviation of the noise, sqrt(1 - alpha_bar)."""
         return (1 - self.alpha_bar(t)).clamp_min(0).sqrt()

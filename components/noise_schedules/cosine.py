@@ -33,4 +33,4 @@ class CosineSchedule(NoiseSchedule):
             angle = math.pi / 2 * (torch.as_tensor(time) + self.s) / (1 + self.s)
             return torch.cos(angle).square()
 
-        return (f(t) / f(0.0).to(t.device)).clamp(self.floor, 1.0)
+        return (f(self.full_precision(t)) / f(0.0).to(t.device)).clamp(self.floor, 1.0)

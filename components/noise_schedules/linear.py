@@ -45,6 +45,7 @@ class LinearSchedule(NoiseSchedule):
         return torch.linspace(self.beta_min, self.beta_max, num_steps, dtype=torch.float64)
 
     def alpha_bar(self, t: Tensor) -> Tensor:
+        t = self.full_precision(t)
         if self._table is not None:
             return self._table.to(t.device)[(t.clamp(0, 1) * (len(self._table) - 1)).round().long()]
         low, high = 1000 * self.beta_min, 1000 * self.beta_max

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import warnings
@@ -10,12 +11,14 @@ from typing import Any, NoReturn
 from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from ladic.captioner import COMPONENTS, LatentDiffusionCaptioner
-from ladic.checkpoints import find_checkpoint
+from ladic.captioner import LatentDiffusionCaptioner
+from ladic.checkpoints import find_checkpoint, read_checkpoint
+from ladic.cli.explain import explain
 from ladic.datamodules import CaptionDataModule
 from ladic.errors import UsageError
-from ladic.plugins import closest, load_plugins
+from ladic.plugins import load_plugins, one_line
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
@@ -24,7 +27,7 @@ class OneLineParser(LightningArgumentParser):
     """Complaints are one line with the nearest name, instead of sixty lines of usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UsageError(explain(message)) from ex
+        raise UsageError(explain(message, self)) from ex
 
 
 class CaptionerCLI(LightningCLI):
@@ -50,6 +53,26 @@ class CaptionerCLI(LightningCLI):
         if self.parse_only:
             raise _Parsed(self.config)
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            # Where a component is optional, its constructor's complaint comes wrapped in one about unions.
+            cause = error.__cause__
+            while cause is not None and not isinstance(cause, UsageError):
+                cause = cause.__cause__
+            if isinstance(error, UsageError) or cause is None:
+                raise
+            raise cause from None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except UsageError:
+            raise
+        except ValueError as error:
+            raise UsageError(f"trainer: {one_line(error)}") from error
+
 
 class _Parsed(Exception):
     """Carries the parsed configuration out of Lightning's constructor."""
@@ -71,6 +94,8 @@ def run(argv: list[str]) -> None:
         CaptionerCLI(args=argv, **_settings())
     except FileNotFoundError as error:
         raise UsageError(f"{error.filename or error}: no such file") from error
+    except MisconfigurationException as error:
+        raise UsageError(f"trainer: {one_line(error)}") from error
 
 
 def parse(argv: list[str]) -> Namespace:
@@ -98,39 +123,6 @@ def spec_of(part: Namespace) -> dict[str, Any]:
     return {"class_path": values["class_path"], "init_args": values.get("init_args", {})}
 
 
-def explain(message: str) -> str:
-    """jsonargparse's complaint in one line, with the nearest component where a class was not found."""
-    flag = re.search(r'(?:Parser|Validation) key? ?"([\w.]+)"|Parser key "([\w.]+)"', message)
-    option = next((group for group in flag.groups() if group), None) if flag else None
-    unknown = re.search(r"(?:Unexpected|[Uu]nknown|No subclass|not import|resolve).*?['\"]?([A-Z]\w+)['\"]?", message)
-    kind = next((name for name in [*COMPONENTS, "denoiser"] if option and option.startswith(f"model.{name}")), None)
-    if option == "data":
-        kind = "data"
-    given = re.search(r"Given value: ([A-Za-z_][\w.]*)", message) or unknown
-    if kind is not None and given is not None:
-        names = registered(kind)
-        if given.group(1).rpartition(".")[2] not in names:
-            near = closest(given.group(1), names)
-            hint = f"did you mean {near}?" if near else f"there are {', '.join(names)}"
-            return f"--{option}: no {kind.replace('_', ' ')} called '{given.group(1)}'; {hint}"
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
-    return "; ".join(lines[:4]) if lines else message
-
-
-def registered(kind: str) -> list[str]:
-    """Short names of the components that a place of the configuration accepts."""
-    from ladic.components.denoisers import Denoiser
-
-    base = {**COMPONENTS, "denoiser": Denoiser, "data": CaptionDataModule}[kind]
-    found, stack = set(), [base]
-    while stack:
-        for cls in stack.pop().__subclasses__():
-            stack.append(cls)
-            if not getattr(cls, "__abstractmethods__", None):
-                found.add(cls.__name__)
-    return sorted(found)
-
-
 def _settings() -> dict[str, Any]:
     return {
         "model_class": LatentDiffusionCaptioner,
@@ -141,30 +133,58 @@ def _settings() -> dict[str, Any]:
         "auto_configure_optimizers": False,
         # A requeued job must not die on the config.yaml that it wrote itself.
         "save_config_kwargs": {"overwrite": True},
-        "parser_kwargs": {"parser_mode": "yaml"},
+        # No abbreviations: `--trainer.max_step` would mean max_steps until there is a second such option.
+        "parser_kwargs": {"prog": "ladic", "parser_mode": "yaml", "allow_abbrev": False},
     }
 
 
 def _locate_checkpoint(argv: list[str]) -> list[str]:
-    """``--ckpt_path RUN`` may name a run's folder; "last", "best" and the like stay Lightning's."""
+    """``--ckpt_path RUN`` may name a run's folder; "last", "best" and the like stay Lightning's.
+
+    Raises:
+        UsageError: if it is missing, damaged or not ours: Lightning would answer with a traceback.
+    """
     located, words = [], iter(argv)
     for word in words:
         name, equals, value = word.partition("=")
         if name == "--ckpt_path":
             value = value if equals else next(words, "")
             special = value in ("last", "best", "hpc", "registry", "null", "")
-            located.append(f"--ckpt_path={value if special else find_checkpoint(value)}")
+            if not special:
+                value = str(find_checkpoint(value))
+                read_checkpoint(value, "meta")  # no tensors are read
+            located.append(f"--ckpt_path={value}")
         else:
             located.append(word)
     return located
 
 
+NOISE = (
+    "args parameter is intended to run from within Python",  # we hand LightningCLI the words ourselves
+    "does not have many workers",
+    "Consider setting `persistent_workers",
+    "in eval mode at the start of training",  # frozen parts are meant to be
+    "lr_scheduler.step",
+    "`tensorboardX` has been removed",
+)
+"""Parts of warnings that a user of this project can't act on."""
+
+CHATTER = ("Tip: For seamless cloud", "TPU available", "Seed set to")
+"""Parts of Lightning's log lines that say nothing about the run: advertisements, and what config.yaml holds."""
+
+
 def _quiet() -> None:
     """Hides advice of libraries that a user of this one can't act on."""
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*Consider setting `persistent_workers.*")
-    warnings.filterwarnings("ignore", message=".*modules in eval mode at the start of training.*")
-    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+    for part in NOISE:
+        warnings.filterwarnings("ignore", message=f".*{re.escape(part)}")
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", category=FutureWarning, module="lightning")
         warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for name in ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "fabric.utilities.seed"):
+        logging.getLogger(f"lightning.{name}").addFilter(
+            _tells_something
+        )  # a filter is added once, however often this runs
+
+
+def _tells_something(record: logging.LogRecord) -> bool:
+    return not any(part in str(record.msg) for part in CHATTER)

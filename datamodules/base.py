@@ -47,8 +47,9 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
         limit_eval: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if value < 1:
+        sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
+        for name, value in {**sizes, "limit_train": limit_train, "limit_eval": limit_eval}.items():
+            if value is not None and value < 1:
                 raise UsageError(f"data.{name}={value}: need at least 1")
         if unit not in ("caption", "image"):
             raise UsageError(f"data.unit='{unit}': accepted are 'caption' and 'image'")

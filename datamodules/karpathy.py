@@ -74,7 +74,7 @@ class KarpathySource(CaptionSource):
     def __init__(self, entries: list[dict[str, Any]], images: Path, origin: Path) -> None:
         self.entries, self.images = entries, images
         for entry in entries:
-            if not any(sentence["raw"].strip() for sentence in entry["sentences"]):
+            if not any(clean_caption(sentence["raw"]) for sentence in entry["sentences"]):
                 raise UsageError(
                     f"data.annotations='{origin}': '{entry['filename']}' ({entry['split']}) has no caption; remove the "
                     "entry or add one"
@@ -88,8 +88,9 @@ class KarpathySource(CaptionSource):
         return entry.get("cocoid", entry["filename"])
 
     def captions(self, index: int) -> list[str]:
-        """The captions as written, lower-cased, without the space before a full stop that Flickr8k has."""
-        return [clean_caption(sentence["raw"]) for sentence in self.entries[index]["sentences"]]
+        """The captions, lower-cased, without the space before a full stop that Flickr8k has; blank ones left out."""
+        captions = [clean_caption(sentence["raw"]) for sentence in self.entries[index]["sentences"]]
+        return [caption for caption in captions if caption]
 
     def image(self, index: int) -> Image.Image:
         return open_image(self.path(index))
@@ -131,8 +132,15 @@ def read_karpathy(path: Path) -> list[dict[str, Any]]:
         absent = [key for key in ("filename", "split", "sentences") if not isinstance(entry, dict) or key not in entry]
         if absent:
             raise UsageError(f"{where}: not Karpathy's JSON: image {number} has no '{absent[0]}'")
+        names = [entry["filename"], entry["split"], entry.get("filepath", "")]
+        if not all(isinstance(name, str) for name in names) or not isinstance(entry["sentences"], list):
+            raise UsageError(
+                f"{where}: not Karpathy's JSON: image {number}: 'filename', 'split' and 'filepath' are text, "
+                "'sentences' is a list"
+            )
         if not all(isinstance(s, dict) and isinstance(s.get("raw"), str) for s in entry["sentences"]):
             raise UsageError(f"{where}: not Karpathy's JSON: a sentence of '{entry['filename']}' has no text 'raw'")
-        if ".." in Path(entry["filename"]).parts or Path(entry["filename"]).is_absolute():
-            raise UsageError(f"{where}: '{entry['filename']}' leaves the folder of pictures")
+        file = Path(entry.get("filepath", ""), entry["filename"])
+        if ".." in file.parts or file.is_absolute():
+            raise UsageError(f"{where}: '{file}' leaves the folder of pictures")
     return entries

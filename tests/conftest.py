@@ -64,3 +64,13 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny run after two steps, with ``last.ckpt`` and validation results; its config is ../tiny.yaml."""
+    from tiny_run import write_config
+
+    folder = tmp_path_factory.mktemp("trained")
+    main(["fit", "-c", str(write_config(folder))])
+    return folder / "run"

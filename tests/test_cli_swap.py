@@ -1,0 +1,75 @@
+"""Every registered component trains a step and captions a picture, chosen by flags alone."""
+
+import json
+
+import pytest
+from tiny_run import karpathy_tree, write_config
+
+from ladic.cli.explain import registered
+from ladic.plugins import KINDS, load_plugins
+
+SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+TOWER = {**SIZES, "image_size": 32, "patch_size": 16}
+
+
+def tower(model_type):
+    return [f"config={json.dumps({'model_type': model_type, **TOWER})}"]
+
+
+# What a component needs beside its name, several ways where it has several faces; nothing if it isn't here.
+OPTIONS = {
+    "ConvEncoder": [["image_size=32", "frozen=false"], ["image_size=64"]],
+    "TimmEncoder": [
+        ["model_name=resnet10t", "image_size=32"],
+        ["model_name=test_vit", "model_kwargs.img_size=32"],
+        ["model_name=test_efficientnet", "image_size=32", "frozen=false"],
+    ],
+    "HFVisionEncoder": [
+        tower(name) for name in ("clip_vision_model", "blip_vision_model", "siglip_vision_model", "dinov2", "vit")
+    ],
+    "BertLatentSpace": [["layer=1"], ["layer=2"], ["layer=3", "length=16"], ["layer=2", "special_token=."]],
+    "EmbeddingLatentSpace": [["length=16"]],
+    "CrossAttentionDenoiser": [["norm=pre"], ["hidden_width=32", "num_layers=2", "num_heads=4", "ffn_width=48"]],
+    "LinearSchedule": [[], ["num_steps=1000"]],
+    "ShiftedSchedule": [["factor=3"], ["schedule=LinearSchedule", "schedule.num_steps=100"]],
+    "DDIMSampler": [["num_steps=3"], ["num_steps=3", "eta=1"]],
+    "KarpathyDataModule": [["annotations={tmp}/dataset.json", "images={tmp}/images", "batch_size=4"]],
+    "ShapesDataModule": [["unit=caption"], ["paragraphs=true", "num_workers=1"]],
+}
+
+
+def components():
+    load_plugins()
+    for kind in KINDS:
+        module, _, name = kind.base.rpartition(".")
+        base = getattr(__import__(module, fromlist=[name]), name)
+        for component in registered(base, within="ladic."):
+            for words in OPTIONS.get(component, [[]]):
+                label = "-".join([component, *(word for word in words if len(word) < 40)])
+                yield pytest.param(kind.flag, component, words, id=label)
+
+
+@pytest.mark.parametrize(("flag", "component", "words"), components())
+def test_a_component_trains_and_captions(cli, tmp_path, flag, component, words):
+    karpathy_tree(tmp_path)
+    flags = [f"{flag}={component}", *(f"{flag}.{word.replace('{tmp}', str(tmp_path))}" for word in words)]
+    once = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", "--trainer.limit_val_batches=1"]
+    done = cli("fit", "-c", write_config(tmp_path), *once, *flags)
+    assert done.code == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "results_val.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--model.guidance.scale=1"],
+        ["--model.guidance.start=0.8", "--model.guidance.stop=0.2"],
+        ["--model.num_candidates=3", "--model.selector=MinimumBayesRiskSelector", "--model.selector.max_order=2"],
+        ["--model.self_conditioning=0"],
+        ["--model.latent_loss=mse", "--model.drop_image=0"],
+        ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.1", "--model.lr_schedule.shape=cosine"],
+    ],
+)
+def test_settings_by_flag(cli, tmp_path, flags):
+    done = cli("fit", "-c", write_config(tmp_path), "--trainer.max_steps=1", *flags)
+    assert done.code == 0, done.stderr

@@ -122,6 +122,7 @@ class LatentDiffusionCaptioner(LightningModule):
         self.lr_schedule = lr_schedule
         self.seed = seed
         self._last_batch: float | None = None
+        self._started = 0.0
 
     # What a datamodule asks for.
 
@@ -203,8 +204,12 @@ class LatentDiffusionCaptioner(LightningModule):
         if self._last_batch is not None:
             rate = size * self.trainer.world_size / (now - self._last_batch)
             self.log("train/captions_per_second", rate, prog_bar=True, batch_size=size)
+        self.log("train/minutes", (now - self._started) / 60, batch_size=size)
         self._last_batch = now
         return losses["loss"]
+
+    def on_train_start(self) -> None:
+        self._started = time.perf_counter()
 
     def on_validation_end(self) -> None:
         self._last_batch = None  # the pause for validation is no part of the training throughput

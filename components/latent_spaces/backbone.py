@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def load_encoder(model: str | None, config: dict[str, Any] | None) -> tuple[nn.M
     if model is None:
         values = {key: value for key, value in (config or {}).items() if key != "model_type"}
         return AutoModel.from_config(_config(config or {}, values, BertConfig), attn_implementation=ATTENTION), None
+    model = locate(model)
     try:
         encoder, info = AutoModelForMaskedLM.from_pretrained(
             model, output_loading_info=True, attn_implementation=ATTENTION
@@ -61,10 +63,27 @@ def load_tokenizer(tokenizer: str) -> Any:
         return BertTokenizerFast(
             vocab={word: index for index, word in enumerate(words) if word or index < len(words) - 1}
         )
+    tokenizer = locate(tokenizer)
     try:
         return AutoTokenizer.from_pretrained(tokenizer, use_fast=True)
     except (OSError, ValueError) as error:
         raise _unreachable(tokenizer, error) from error
+
+
+def locate(name: str) -> str:
+    """Folder of a model that an installed Python package carries, for ``package:NAME/FOLDER``; other names unchanged.
+
+    Raises:
+        UsageError: if the package is not installed.
+    """
+    if not name.startswith("package:"):
+        return name
+    package, _, folder = name.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        pip_name = package.replace("_", "-")
+        raise UsageError(f"model='{name}': the package is not installed; run `pip install {pip_name}`")
+    return str(Path(spec.origin).parent / folder)
 
 
 def transformer_layers(encoder: nn.Module) -> nn.ModuleList:

@@ -136,7 +136,8 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
         if width != self.width:
             raise UsageError(f"fitted='{path}': fitted for a space of width {width}, this one has {self.width}")
         missing, unexpected = self.load_state_dict(tensors, strict=False)
-        assert not unexpected and not [key for key in missing if key.startswith(("normalizer.", "head."))]
+        assert not unexpected
+        assert not [key for key in missing if key.startswith(("normalizer.", "head."))]
         self.trained_head = True
 
     def freeze_backbone(self) -> None:

@@ -21,7 +21,7 @@ class BertLatentSpace(TextLatentSpace):
     included, is part of the latent.
 
     Args:
-        model: hub name or local folder, e.g. "bert-base-uncased".
+        model: hub name, local folder, or "package:NAME/FOLDER" inside an installed package; e.g. "bert-base-uncased".
         layer: k; the paper's k for BERT-base is 6 of 12, Table 6 compares 3, 6 and 9.
         length: L, positions of a caption; 24 in the paper, 60 for paragraphs.
         config: instead of ``model``, a configuration for a small random BERT, e.g. {"hidden_size": 64, ...}.

@@ -60,8 +60,10 @@ class LMHead(nn.Module):
         return True
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
-        # A checkpoint knows which words its head scores; a fresh head scores them all.
+        # A checkpoint knows which words its head scores, fewer or more than this head: it is given their number.
         stored = state_dict.get(prefix + "vocabulary")
-        if stored is not None and stored.shape != self.vocabulary.shape and len(stored) < len(self.vocabulary):
-            self.restrict(stored.to(self.vocabulary.device))
+        if stored is not None and stored.shape != self.vocabulary.shape:
+            weight = self.decoder.weight
+            self.decoder = nn.Linear(self.decoder.in_features, len(stored)).to(weight)
+            self.vocabulary = self.vocabulary.new_empty(len(stored))
         super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from ladic.errors import UsageError
 
 
 class CosineSchedule(NoiseSchedule):
-    """alpha_bar(t) = f(t) / f(0) with f(t) = cos(pi/2 (t + s) / (1 + s))^2.
+    """Signal falls along a squared cosine: alpha_bar(t) = f(t) / f(0) with f(t) = cos(pi/2 (t + s) / (1 + s))^2.
 
     Args:
         s: offset that keeps the first steps from being noiseless.

@@ -10,7 +10,9 @@ from ladic.types import DrawFn, ScheduleLike
 
 
 class DDIMSampler(Sampler):
-    """x_s = sqrt(a_s) x0 + sqrt(1 - a_s - v) eps + sqrt(v) z, with eps read off x_t and x0.
+    """Keeps the noise that x_t implies, adding fresh noise in the measure of eta.
+
+    x_s = sqrt(a_s) x0 + sqrt(1 - a_s - v) eps + sqrt(v) z, with eps read off x_t and x0.
 
     | symbol | here |
     | a_t, a_s | alpha_bar at the current and the next time |

@@ -9,10 +9,11 @@ from ladic.types import DrawFn, ScheduleLike
 
 
 class RenoiseSampler(Sampler):
-    """x_s = sqrt(alpha_bar(s)) x0 + sqrt(1 - alpha_bar(s)) z with fresh z: x_t itself is forgotten.
+    """Noises the estimate anew at every step and forgets x_t.
 
-    Each step draws from q(x_s | x0), so an early mistake is not carried along in the noise. It is DDIM with the
-    largest variance that eq. 12 of Song et al. allows, sigma^2 = 1 - alpha_bar(s).
+    x_s = sqrt(alpha_bar(s)) x0 + sqrt(1 - alpha_bar(s)) z with fresh z. Each step draws from q(x_s | x0), so an early
+    mistake is not carried along in the noise. It is DDIM with the largest variance that eq. 12 of Song et al. allows,
+    sigma^2 = 1 - alpha_bar(s).
     """
 
     def step(self, x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor, schedule: ScheduleLike, draw: DrawFn) -> Tensor:

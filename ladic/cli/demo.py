@@ -1,11 +1,12 @@
 """``ladic demo``: the whole way on drawn scenes, from text pretraining to a report, in one command.
 
 It runs the commands that a user would type, one after the other, and prints each. A step whose result is already
-there is skipped, so a stopped demo goes on.
+there is skipped and training goes on from its last checkpoint, so a stopped demo can be started again.
 """
 
 from __future__ import annotations
 
+import importlib
 import shlex
 import time
 from importlib import resources
@@ -36,22 +37,23 @@ def steps(config: Path, output: Path, overrides: list[str]) -> list[tuple[list[s
     from ladic.cli.lightning_cli import parse
 
     space, text, features = output / "space.safetensors", output / "text", output / "features"
+    resume = [f"--ckpt_path={output}"] if any(output.rglob("last.ckpt")) else []
     settings = [
         f"--model.latent_space.model={text}",
+        f"--model.latent_space.fitted={space}",
         f"--data.features={features}",
         f"--trainer.default_root_dir={output}",
+        f"--trainer.logger.save_dir={output}",
         *overrides,
     ]
-    last = output / "checkpoints" / "last.ckpt"
-    eval_settings = [*settings, f"--model.latent_space.fitted={space}"]
     use = ["-c", str(config)]
     parse([*use, *overrides])  # a wrong flag is told before minutes of work
     return [
         (["pretrain-text", *use, "--output", str(text), *TEXT, "--", *overrides], text / "model.safetensors"),
         (["fit-space", *use, "--output", str(space), *SPACE, "--", *settings], space),
         (["cache-features", *use, "--output", str(features), "--splits", "train,val,test", "--", *overrides], None),
-        (["fit", *use, *eval_settings], last),
-        (["test", *use, *eval_settings, f"--ckpt_path={last}"], None),
+        (["fit", *use, *settings, *resume], None),
+        (["test", *use, *settings, f"--ckpt_path={output}"], None),
         (["report", str(output), *use, "--", *overrides], None),
     ]
 
@@ -62,7 +64,6 @@ SPACE = ["--captions=10000", "--head-steps=200"]
 
 def run(command: list[str]) -> None:
     """Runs one of our own commands in this process: torch is imported once."""
-    import importlib
 
     from ladic.cli.main import COMMANDS, LIGHTNING
 

@@ -104,8 +104,17 @@ def train_tokenizer(captions: list[str], size: int, length: int) -> Any:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # type: ignore[call-arg]
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
+    # The trainer numbers pieces inside words in the order of a hash table, another one in every run, unless they are
+    # there from the start; and as its special tokens they would be erased from captions, so the model is made anew.
+    letters = sorted({letter for caption in captions for letter in tokenizer.normalizer.normalize_str(caption)})
+    inside = [f"##{letter}" for letter in letters if not letter.isspace()]
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special + inside, show_progress=False)
     tokenizer.train_from_iterator(captions, trainer)
+    vocabulary = tokenizer.get_vocab()
+    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # type: ignore[call-arg]
+    made.normalizer, made.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
+    made.add_special_tokens(special)
+    tokenizer = made
     tokenizer.decoder = decoders.WordPiece()
     ends = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]", ends)

@@ -1,0 +1,99 @@
+"""``python -m benchmarks.flickr8k RUN``: the page of results of a run of ``configs/flickr8k.yaml``.
+
+Reads what the run wrote (curves, scores, captions) and writes ``benchmarks/results/flickr8k.md`` and its figure. The
+pictures themselves may not be published, so the page names their files; ``ladic report`` shows them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+from pathlib import Path
+
+from benchmarks.timing import machine
+from ladic.cli.lightning_cli import parse, spec_of
+from ladic.datamodules import CaptionDataModule
+from ladic.plots import read_curves, training_figure
+from ladic.spec import build
+
+RESULTS = Path(__file__).parent / "results"
+CONFIG = "configs/flickr8k.yaml"
+
+
+def main() -> None:
+    """Writes the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path)
+    run = parser.parse_args().run
+    curves = read_curves(run)
+    test = json.loads((run / "scores_test.json").read_text())
+    captions = {entry["image_id"]: entry["caption"] for entry in json.loads((run / "results_test.json").read_text())}
+    (RESULTS / "flickr8k.png").write_bytes(training_figure(curves))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    config = parse(["-c", CONFIG])
+    sampler, guidance = config.model.sampler, config.model.guidance
+    passes = sampler.init_args.num_steps * (1 if guidance.scale == 1 else 2)
+    last_step, minutes = curves["train/minutes"][-1]
+    scores = test["scores"]
+    ratio = scores["CIDEr-D"] / scores["CIDEr-D_shuffled"]
+    lines = [
+        "# Flickr8k, real photographs",
+        "",
+        f"Made by `python -m benchmarks.flickr8k {run}` after the commands at the head of `{CONFIG}`.",
+        "",
+        f"- {machine()}; bf16-mixed; batch {config.data.init_args.batch_size}; seed {config.seed_everything};",
+        f"  commit {commit}; {datetime.date.today().isoformat()}",
+        f"- {last_step + 1} steps, {minutes:.0f} minutes with the validations, from cached features",
+        f"- {sampler.class_path.rpartition('.')[2]}, {sampler.init_args.num_steps} steps, guidance scale "
+        f"{guidance.scale}, NFE {passes} a candidate, {config.model.num_candidates} candidates;",
+        f"  {test['seconds'] / test['images']:.3f} s a picture with scoring",
+        "",
+        f"Validation split ({test['images']} pictures), weights averaged (EMA):",
+        "",
+        "| | of their own pictures | of other pictures (control) |",
+        "|---|---|---|",
+        *(f"| {name} | {scores[name]:.4f} | {scores[name + '_shuffled']:.4f} |" for name in scores if "_" not in name),
+        "",
+        f"CIDEr-D is {ratio:.1f} times that of the same captions assigned to other pictures.",
+        "",
+        "![loss and validation curves](flickr8k.png)",
+        "",
+        "| step | train latent | train caption | val latent | val caption | CIDEr-D | control | BLEU-4 |",
+        "|---|---|---|---|---|---|---|---|",
+        *curve_rows(curves),
+        "",
+        "Ten photographs (the first of the split), with the caption and one reference:",
+        "",
+        "| file | caption | a reference |",
+        "|---|---|---|",
+    ]
+    source = build(spec_of(config.data), CaptionDataModule).split("test")  # type: ignore[type-abstract]
+    for index in range(10):
+        image_id = source.image_id(index)
+        lines.append(f"| {image_id} | {captions[image_id]} | {source.captions(index)[0]} |")
+    (RESULTS / "flickr8k.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"wrote {RESULTS / 'flickr8k.md'}: CIDEr-D {scores['CIDEr-D']:.4f}, {ratio:.1f} times the control")
+
+
+def curve_rows(curves: dict[str, list[tuple[int, float]]]) -> list[str]:
+    """A row for each validation."""
+    names = [
+        "train/latent_loss",
+        "train/caption_loss",
+        "val/latent_loss",
+        "val/caption_loss",
+        "val/CIDEr-D",
+        "val/CIDEr-D_shuffled",
+        "val/BLEU-4",
+    ]
+    rows = []
+    for step, _ in curves["val/CIDEr-D"]:
+        values = [min(curves[name], key=lambda point: abs(point[0] - step))[1] for name in names]
+        rows.append(f"| {step + 1} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Fair timing of alternatives on noisy machines: interleaved, medians, ratios within one run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+
+def interleaved(alternatives: dict[str, Callable[[], object]], rounds: int = 15, warmup: int = 3) -> dict[str, float]:
+    """Median seconds of each alternative; they take turns, so that a slow moment hits all of them."""
+    times: dict[str, list[float]] = {name: [] for name in alternatives}
+    for turn in range(warmup + rounds):
+        for name, function in alternatives.items():
+            started = time.perf_counter()
+            function()
+            if turn >= warmup:
+                times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def machine() -> str:
+    """Processor, cores and the versions that matter, for the head of a result."""
+    import torch
+
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{name}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads"

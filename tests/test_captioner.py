@@ -1,0 +1,621 @@
+"""The captioner: it learns, keeps its frozen parts, never sees references, and comes back from a checkpoint alone."""
+
+import functools
+import os
+import pickle
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ladic.captioner import LatentDiffusionCaptioner
+from ladic.checkpoints import find_checkpoint, read_checkpoint
+from ladic.components import (
+    BertLatentSpace,
+    ConvEncoder,
+    CrossAttentionDenoiser,
+    DDIMSampler,
+    DenoiserFactory,
+    LinearSchedule,
+    RenoiseSampler,
+    ShiftedSchedule,
+)
+from ladic.errors import UsageError
+from ladic.guidance import ClassifierFreeGuidance
+from ladic.optim import WarmupDecay
+from ladic.rerank import MinimumBayesRiskSelector
+from ladic.testing import tiny_text_space
+from ladic.types import CaptionBatch
+
+CAPTIONS = ["a red circle", "a blue square", "two small dogs run", "a green star"]
+IDS: list[int | str] = [1, 2, 3, "four"]
+SMALL: dict[str, Any] = {"hidden_width": 32, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
+
+
+def model(denoiser: DenoiserFactory | None = None, seed: int = 4, **settings: Any) -> LatentDiffusionCaptioner:
+    torch.manual_seed(seed)
+    return LatentDiffusionCaptioner(
+        settings.pop("image_encoder", None) or ConvEncoder(image_size=16, channels=(8, 8)),
+        settings.pop("latent_space", None) or tiny_text_space(),
+        denoiser or functools.partial(CrossAttentionDenoiser, **SMALL),
+        **{"optimizer": functools.partial(torch.optim.AdamW, lr=3e-3), "sampler": DDIMSampler(3), **settings},
+    )
+
+
+def training_batch(captioner: LatentDiffusionCaptioner) -> CaptionBatch:
+    tokens = captioner.tokenize(CAPTIONS)
+    generator = torch.Generator().manual_seed(8)
+    return {
+        "image": torch.randn(4, 3, 16, 16, generator=generator),
+        "image_id": IDS,
+        "input_ids": tokens.input_ids,
+        "attention_mask": tokens.attention_mask,
+    }
+
+
+def evaluation_batch(captioner: LatentDiffusionCaptioner, references: list[list[str]] | None = None) -> CaptionBatch:
+    batch = training_batch(captioner)
+    return {
+        "image": batch["image"],
+        "image_id": IDS,
+        "references": references or [[caption] for caption in CAPTIONS],
+    }
+
+
+def trainer(folder: Path, **settings: Any) -> Trainer:
+    return Trainer(
+        **{
+            "default_root_dir": folder,
+            "accelerator": "cpu",
+            "devices": 1,
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "max_steps": 2,
+            "limit_val_batches": 0,
+            **settings,
+        }
+    )
+
+
+def loader(batch: CaptionBatch) -> DataLoader[Any]:
+    """One batch, as it is."""
+    return DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
+
+
+def fit(
+    captioner: LatentDiffusionCaptioner, folder: Path, batch: CaptionBatch | None = None, **settings: Any
+) -> Trainer:
+    run = trainer(folder, **settings)
+    batches = loader(batch or training_batch(captioner))
+    run.fit(captioner, batches)
+    return run
+
+
+def learn(captioner: LatentDiffusionCaptioner, steps: int) -> list[float]:
+    """Losses of a plain training loop on one batch, each of the same noise."""
+    captioner.train()
+    optimizer = torch.optim.AdamW([p for p in captioner.parameters() if p.requires_grad], lr=3e-3)
+    losses = []
+    for _ in range(steps):
+        torch.manual_seed(1)
+        loss = captioner.losses(training_batch(captioner))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+# Training.
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"self_conditioning": 0.0},
+        {"self_conditioning": 1.0, "noise_draws": 3, "latent_loss": "mse"},
+        {"drop_image": 1.0},
+    ],
+    ids=lambda settings: "-".join(settings) or "defaults",
+)
+def test_a_few_steps_on_one_batch_lower_the_loss(settings: dict[str, Any]) -> None:
+    losses = learn(model(**settings), 12)
+    assert losses[-1] < 0.8 * losses[0]
+    assert sum(later < earlier for earlier, later in pairwise(losses)) >= 9
+
+
+def test_overfitting_four_images_brings_back_their_captions() -> None:
+    captioner = model(
+        functools.partial(CrossAttentionDenoiser, **SMALL, norm="pre"),
+        latent_space=tiny_text_space(layer=3),
+        drop_image=0.0,
+        caption_loss_weight=1.0,
+        noise_draws=3,
+        guidance=ClassifierFreeGuidance(1.0),
+    )
+    batch: CaptionBatch = {**training_batch(captioner), "image_tokens": torch.randn(4, 16, 8)}
+    captioner.train()
+    optimizer = torch.optim.AdamW([p for p in captioner.parameters() if p.requires_grad], lr=1e-2)
+    schedule = WarmupDecay()(optimizer, 280)
+    for _ in range(280):
+        optimizer.zero_grad()
+        captioner.losses(batch)["loss"].backward()
+        optimizer.step()
+        schedule.step()
+    captioner.eval()
+    assert captioner.generate(batch).candidates == [[caption] for caption in CAPTIONS]
+
+
+def test_the_losses_are_those_of_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    captioner = model(drop_image=0.0, self_conditioning=0.0, caption_loss_weight=0.3).eval()
+    batch = training_batch(captioner)
+    t, noise = torch.tensor([0.1, 0.4, 0.6, 0.9]), torch.randn(4, 12, 32)
+    monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: t)
+    monkeypatch.setattr(torch, "randn_like", lambda *args, **kwargs: noise)
+    with torch.no_grad():
+        ours = captioner.losses(batch)
+        space, ids, mask = captioner.latent_space, batch["input_ids"], batch["attention_mask"]
+        x0 = space.encode(ids, mask)
+        a = captioner.noise_schedule.alpha_bar(t).view(-1, 1, 1)
+        context = captioner.denoiser.context(captioner.image_encoder(batch["image"]))
+        predicted = captioner.denoiser(a.sqrt() * x0 + (1 - a).sqrt() * noise, t, context, None)
+        latent = ((predicted - x0) ** 2).sum(-1).sqrt().mean()
+        words = torch.log_softmax(space.decode(predicted), -1)
+        targets = space.targets(ids, mask)
+        caption = -words.gather(-1, targets.unsqueeze(-1)).mean()
+        n = mask.sum(1)
+        right = [bool(words[row, i].argmax() == targets[row, i]) for row in range(4) for i in range(1, int(n[row]) - 1)]
+    torch.testing.assert_close(ours["latent_loss"], latent)
+    torch.testing.assert_close(ours["caption_loss"], caption)
+    torch.testing.assert_close(ours["loss"], latent + 0.3 * caption)
+    assert float(ours["token_accuracy"]) == pytest.approx(sum(right) / len(right)), "special positions don't count"
+
+
+def test_frozen_parts_stay_as_they_are_and_in_eval_mode(tmp_path: Path) -> None:
+    captioner = model(guidance=ClassifierFreeGuidance(1.0))
+    before = {key: value.clone() for key, value in captioner.state_dict().items()}
+    seen: list[bool] = []
+
+    def watch(module: Any, *_: Any) -> None:
+        space: Any = captioner.latent_space
+        frozen = [captioner.image_encoder, space.embeddings, space.lower, space.upper]
+        seen.append(
+            any(part.training for module in frozen for part in module.modules()) or not captioner.denoiser.training
+        )
+
+    captioner.denoiser.register_forward_pre_hook(watch)
+    fit(captioner, tmp_path, max_steps=3)
+    assert seen
+    assert not any(seen), "frozen parts were in training mode, or the trained ones weren't"
+    changed = {key for key, value in captioner.state_dict().items() if not torch.equal(value, before[key])}
+    trained = {name for name, parameter in captioner.named_parameters() if parameter.requires_grad}
+    assert changed <= trained
+    assert all(key.startswith(("denoiser.", "latent_space.head.", "null_token")) for key in trained)
+    assert {"denoiser.output.weight", "latent_space.head.decoder.weight"} <= changed
+
+
+class Watching(CrossAttentionDenoiser):
+    """Notes the image tokens and estimates it is given."""
+
+    def __init__(self, *, width: int, length: int, cond_width: int) -> None:
+        super().__init__(width=width, length=length, cond_width=cond_width, **SMALL)
+        self.tokens: list[Tensor] = []
+        self.earlier: list[Tensor | None] = []
+
+    def context(self, image_tokens: Tensor) -> Any:
+        self.tokens.append(image_tokens.detach())
+        return super().context(image_tokens)
+
+    def forward(self, x_t: Tensor, t: Tensor, context: Any, x0_prev: Tensor | None = None) -> Tensor:
+        self.earlier.append(x0_prev)
+        return super().forward(x_t, t, context, x0_prev)
+
+
+def watched(**settings: Any) -> tuple[LatentDiffusionCaptioner, Watching]:
+    captioner = model(Watching, **settings)
+    with torch.no_grad():
+        captioner.null_token.normal_()
+    assert isinstance(captioner.denoiser, Watching)
+    return captioner, captioner.denoiser
+
+
+def test_dropped_images_are_replaced_by_the_learned_null_token() -> None:
+    captioner, denoiser = watched(drop_image=1.0)
+    captioner.train()
+    captioner.losses(training_batch(captioner))["loss"].backward()
+    assert torch.equal(denoiser.tokens[0], captioner.null_token.detach().expand(4, 16, -1))
+    assert captioner.null_token.grad is not None
+    assert captioner.null_token.grad.abs().sum() > 0, "it is learned"
+
+
+def test_images_are_dropped_sample_by_sample_and_only_in_training() -> None:
+    captioner, denoiser = watched(drop_image=0.5)
+    batch = training_batch(captioner)
+    null = captioner.null_token.detach().expand(1, 16, -1)[0]
+    captioner.train()
+    dropped = 0
+    for _ in range(40):
+        captioner.losses(batch)
+        rows = [torch.equal(row, null) for row in denoiser.tokens[-1]]
+        tokens = captioner.image_encoder(batch["image"])
+        assert all(
+            gone or torch.equal(row, own) for gone, row, own in zip(rows, denoiser.tokens[-1], tokens, strict=True)
+        )
+        dropped += sum(rows)
+    assert 50 < dropped < 110, "about half of 160"
+    captioner.eval()
+    captioner.losses(batch)
+    assert not any(torch.equal(row, null) for row in denoiser.tokens[-1])
+
+
+def test_guidance_leaves_the_image_out_by_the_null_token() -> None:
+    captioner, denoiser = watched(guidance=ClassifierFreeGuidance(2.0))
+    captioner.eval()
+    captioner.generate(evaluation_batch(captioner))
+    assert [len(tokens) for tokens in denoiser.tokens] == [4, 1]
+    assert torch.equal(denoiser.tokens[1], captioner.null_token.detach().expand(1, 16, -1))
+
+
+def test_without_self_conditioning_no_estimate_is_ever_fed_back() -> None:
+    captioner, denoiser = watched(self_conditioning=0.0)
+    captioner.train().losses(training_batch(captioner))
+    assert denoiser.earlier == [None], "and no second pass is spent in training"
+    captioner.eval().generate(evaluation_batch(captioner))
+    assert denoiser.earlier == [None] * 4
+
+
+@pytest.mark.parametrize(("share", "rows"), [(0.5, 2), (1.0, 4)])
+def test_self_conditioning_feeds_an_estimate_to_its_share_of_the_samples(share: float, rows: int) -> None:
+    captioner, denoiser = watched(self_conditioning=share)
+    captioner.train().losses(training_batch(captioner))
+    first, fed = denoiser.earlier
+    assert first is None
+    assert fed is not None
+    assert not fed.requires_grad
+    assert int((fed.abs().sum((1, 2)) > 0).sum()) == rows
+    captioner.eval().generate(evaluation_batch(captioner))
+    sampled = denoiser.earlier[2:]
+    assert [estimate is None for estimate in sampled] == [True, False, False]
+
+
+def test_noise_draws_share_the_image_and_the_caption() -> None:
+    captioner, denoiser = watched(noise_draws=3, self_conditioning=0.0)
+    rows: list[int] = []
+    denoiser.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    captioner.train().losses(training_batch(captioner))
+    assert [len(tokens) for tokens in denoiser.tokens] == [4]
+    assert rows == [12]
+
+
+def test_cached_tokens_stand_in_for_the_image() -> None:
+    captioner = model().eval()
+    with_image = evaluation_batch(captioner)
+    tokens = captioner.image_encoder(with_image["image"])
+    cached: CaptionBatch = {"image_tokens": tokens, "image_id": IDS}
+    assert torch.equal(captioner.generate(cached).latents, captioner.generate(with_image).latents)
+
+
+def test_unfitted_statistics_are_refused_with_the_command(tmp_path: Path) -> None:
+    captioner = model()
+    captioner.latent_space.normalizer.fitted.fill_(False)
+    with pytest.raises(
+        UsageError, match=r"not fitted; run `ladic fit-space -c CONFIG --output FILE` and .*fitted=FILE"
+    ):
+        fit(captioner, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num_candidates": 0}, "num_candidates=0: need at least 1"),
+        ({"noise_draws": 0}, "noise_draws=0: need at least 1"),
+        ({"drop_image": 1.5}, r"drop_image=1\.5: a probability"),
+        ({"self_conditioning": -0.1}, r"self_conditioning=-0\.1: a probability"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        model(**settings)
+
+
+def test_a_trained_encoder_can_not_be_cached() -> None:
+    captioner = model(image_encoder=ConvEncoder(16, (8, 8), frozen=False))
+    with pytest.raises(UsageError, match=r"data\.features: the image encoder is trained"):
+        captioner.encoder_fingerprint()
+    assert "denoiser.output.weight" not in model().encoder_fingerprint()
+
+
+def test_the_learning_rate_follows_the_length_of_the_run(tmp_path: Path) -> None:
+    captioner = model(lr_schedule=WarmupDecay(0.5, floor=0.1))
+    rates: list[float] = []
+    captioner.denoiser.register_forward_pre_hook(
+        lambda *_: rates.append(captioner.trainer.optimizers[0].param_groups[0]["lr"]) if captioner.training else None
+    )
+    captioner.self_conditioning = 0.0
+    fit(captioner, tmp_path, max_steps=4, max_epochs=-1)
+    assert rates == pytest.approx([1e-3, 2e-3, 3e-3, 3e-3 * (0.1 + 0.9 * 0.5)])
+
+
+# Evaluation.
+
+
+def every_caption(captioner: LatentDiffusionCaptioner, references: list[list[str]], folder: Path) -> list[list[str]]:
+    """Captions of the batch from validation, test and prediction, in Lightning's own loops."""
+    made: list[list[str]] = []
+
+    class Recorder(Callback):
+        def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
+            made.append(args[2]["captions"])  # the step's output
+
+        def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
+            self.on_validation_batch_end(*args, **kwargs)
+
+        def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
+            self.on_validation_batch_end(*args, **kwargs)
+
+    run = trainer(folder, limit_val_batches=1, callbacks=[Recorder()])
+    batches = loader(evaluation_batch(captioner, references))
+    run.validate(captioner, batches, verbose=False)
+    run.test(captioner, batches, verbose=False)
+    run.predict(captioner, batches)
+    return made
+
+
+def test_captions_do_not_depend_on_the_references_nor_on_their_length(tmp_path: Path) -> None:
+    captioner = model(num_candidates=2)
+    own = [[caption] for caption in CAPTIONS]
+    other = [["x"], ["a much longer text than that of the picture itself, with more words"], ["", "b"], ["z"] * 7]
+    first, second = (every_caption(captioner, references, tmp_path) for references in (own, other))
+    assert first == second
+    assert first == [first[0]] * 3, "validation, test and prediction agree"
+    assert len(first[0]) == 4
+    assert any(first[0]), "four empty captions would prove nothing"
+
+
+def test_validation_losses_are_the_same_each_time_and_leave_the_generator_alone(tmp_path: Path) -> None:
+    captioner = model()
+    batches = loader(evaluation_batch(captioner))
+    losses = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        losses.append(trainer(tmp_path, limit_val_batches=1).validate(captioner, batches, verbose=False)[0])
+    assert losses[0] == losses[1]
+    assert {"val/loss", "val/latent_loss", "val/caption_loss", "val/token_accuracy"} <= set(losses[0])
+    state = torch.get_rng_state()
+    captioner.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    captioner.validation_step(evaluation_batch(captioner), 0)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_selector_picks_among_the_candidates() -> None:
+    class Last(MinimumBayesRiskSelector):
+        def select(self, candidates: list[list[str]], images: Tensor | None = None) -> list[str]:
+            assert images is not None
+            assert [len(options) for options in candidates] == [3] * 4
+            return [options[-1] for options in candidates]
+
+    captioner = model(num_candidates=3, selector=Last()).eval()
+    batch = evaluation_batch(captioner)
+    expected = [options[2] for options in captioner.generate(batch).candidates]
+    assert captioner.predict_step(batch, 0)["captions"] == expected
+
+
+# Checkpoints.
+
+
+def restricted() -> BertLatentSpace:
+    space = tiny_text_space()
+    used = torch.unique(space.tokenize(CAPTIONS).input_ids.flatten())
+    space.head.restrict(torch.unique(torch.cat([used, torch.tensor([space.tokenizer.unk_token_id])])))
+    return space
+
+
+BUILT: dict[str, Callable[[], LatentDiffusionCaptioner]] = {
+    "keywords": model,
+    "partial": lambda: model(functools.partial(CrossAttentionDenoiser, **SMALL, norm="pre"), self_conditioning=0.0),
+    "lambda": lambda: model(
+        lambda width, length, cond_width: CrossAttentionDenoiser(
+            width=width, length=length, cond_width=cond_width, num_heads=4, hidden_width=16, num_layers=2, ffn_width=8
+        ),
+        guidance=ClassifierFreeGuidance(3.0, start=0.8, stop=0.2),
+        seed=7,
+    ),
+    "positional": lambda: LatentDiffusionCaptioner(
+        ConvEncoder(16, (8, 8)),
+        tiny_text_space(2, 12, special_token="."),
+        functools.partial(CrossAttentionDenoiser, **SMALL),
+        ShiftedSchedule(LinearSchedule(1000), 3.0),
+        RenoiseSampler(4),
+        ClassifierFreeGuidance(1.0),
+        MinimumBayesRiskSelector(2),
+        2,
+        "mse",
+    ),
+    "restricted": lambda: model(latent_space=restricted()),
+}
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_checkpoint_comes_back_from_the_file_alone_with_bit_equal_captions(tmp_path: Path, name: str) -> None:
+    captioner = BUILT[name]()
+    run = fit(captioner, tmp_path)
+    file = tmp_path / "model.ckpt"
+    run.save_checkpoint(file)
+    torch.load(file, weights_only=True)
+    torch.manual_seed(1234)
+    again = LatentDiffusionCaptioner.load_from_checkpoint(file)
+    captioner.eval()
+    batch = evaluation_batch(captioner)
+    ours, theirs = captioner.generate(batch), again.generate(batch)
+    assert torch.equal(ours.latents, theirs.latents)
+    assert ours.candidates == theirs.candidates
+    assert again.predict_step(batch, 0) == captioner.predict_step(batch, 0)
+    assert not any(module.training for module in again.modules())
+    assert again.guidance == captioner.guidance
+    assert again.latent_loss == captioner.latent_loss
+    assert again.preprocess == captioner.preprocess
+    assert again.latent_space.vocabulary_size == captioner.latent_space.vocabulary_size
+    # And once more, from a checkpoint of the reloaded one.
+    second = trainer(tmp_path)
+    second.strategy.connect(again)
+    second.save_checkpoint(tmp_path / "second.ckpt", weights_only=True)
+    third = LatentDiffusionCaptioner.load_from_checkpoint(tmp_path / "second.ckpt")
+    assert torch.equal(third.generate(batch).latents, ours.latents)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with one checkpoint."""
+    folder = tmp_path_factory.mktemp("run")
+    fit(model(), folder).save_checkpoint(folder / "checkpoints" / "last.ckpt")
+    return folder
+
+
+def test_overrides_replace_what_the_checkpoint_says(trained: Path) -> None:
+    load = LatentDiffusionCaptioner.load_from_checkpoint
+    plain = load(trained)
+    changed = load(trained, sampler=RenoiseSampler(7), num_candidates=2, guidance=ClassifierFreeGuidance(1.0), seed=5)
+    assert (type(changed.sampler), changed.sampler.num_steps) == (RenoiseSampler, 7)
+    assert (changed.num_candidates, changed.guidance.scale, changed.seed) == (2, 1.0, 5)
+    assert isinstance(plain.sampler, DDIMSampler)
+    batch = evaluation_batch(plain)
+    assert changed.generate(batch).nfe == 7
+    assert plain.generate(batch).nfe == 6
+    same = load(trained, sampler=DDIMSampler(3))
+    assert torch.equal(same.generate(batch).latents, plain.generate(batch).latents)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "tensor"),
+    [
+        ({"image_encoder": ConvEncoder(16, (8, 16))}, r"null_token \(1, 1, 8\) where the model has \(1, 1, 16\)"),
+        ({"latent_space": tiny_text_space(length=9)}, r"denoiser\.positions \(12, 32\) where the model has \(9, 32\)"),
+        ({"latent_space": tiny_text_space(layer=2)}, r"latent_space\.lower\.1\..* missing"),
+        (
+            {"denoiser": functools.partial(CrossAttentionDenoiser, **{**SMALL, "num_layers": 2})},
+            r"blocks\.1\..* missing",
+        ),
+        (
+            {"denoiser": functools.partial(CrossAttentionDenoiser, **{**SMALL, "hidden_width": 16})},
+            r"denoiser\.positions",
+        ),
+    ],
+    ids=["encoder", "length", "layer", "blocks", "width"],
+)
+def test_a_checkpoint_of_other_sizes_is_refused_in_one_line(
+    trained: Path, overrides: dict[str, Any], tensor: str
+) -> None:
+    with pytest.raises(UsageError, match=f"made by a model of other sizes or parts .*{tensor}") as caught:
+        LatentDiffusionCaptioner.load_from_checkpoint(trained, **overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_going_on_from_a_checkpoint_of_other_sizes_is_refused_too(trained: Path, tmp_path: Path) -> None:
+    captioner = model(functools.partial(CrossAttentionDenoiser, **{**SMALL, "hidden_width": 16}))
+    batches = loader(training_batch(captioner))
+    with pytest.raises(UsageError, match=r"denoiser\.positions \(12, 32\) where the model has \(12, 16\)"):
+        trainer(tmp_path).fit(
+            captioner, batches, ckpt_path=str(trained / "checkpoints" / "last.ckpt"), weights_only=True
+        )
+
+
+@pytest.mark.parametrize("kept", ["fewer", "more", "others"])
+def test_a_head_of_other_words_follows_the_file(tmp_path: Path, kept: str) -> None:
+    captioner = model(latent_space=restricted())
+    fit(captioner, tmp_path).save_checkpoint(tmp_path / "model.ckpt")
+    space, words = tiny_text_space(), captioner.latent_space.head.vocabulary
+    if kept == "fewer":
+        space.head.restrict(words[:-2])
+    if kept == "others":
+        ids = torch.arange(len(space.tokenizer))
+        space.head.restrict(torch.unique(torch.cat([ids[: len(words) - 1], ids[-1:]])))
+    again = LatentDiffusionCaptioner.load_from_checkpoint(tmp_path, latent_space=space)
+    assert torch.equal(again.latent_space.head.vocabulary, words)
+    captioner.eval()
+    batch = evaluation_batch(captioner)
+    assert again.generate(batch).candidates == captioner.generate(batch).candidates
+
+
+class Payload:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+def test_pickled_code_is_refused_and_not_run(tmp_path: Path, trained: Path) -> None:
+    contents = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    harmful = tmp_path / "harmful.ckpt"
+    torch.save({**contents, "extra": Payload(tmp_path / "touched")}, harmful)
+    with pytest.raises(UsageError, match=rf"checkpoint '{harmful}': can't be read") as caught:
+        LatentDiffusionCaptioner.load_from_checkpoint(harmful)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "touched").exists()
+    pickle.loads(pickle.dumps(Payload(tmp_path / "touched")))
+    assert (tmp_path / "touched").exists(), "the payload does work where pickles are believed"
+
+
+def test_a_checkpoint_that_names_a_foreign_class_is_refused(tmp_path: Path, trained: Path) -> None:
+    contents = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    contents["ladic"]["components"]["sampler"] = {"class_path": "subprocess.Popen", "init_args": {"args": "true"}}
+    torch.save(contents, tmp_path / "foreign.ckpt")
+    with pytest.raises(UsageError, match=r"'subprocess\.Popen' is not a Sampler"):
+        LatentDiffusionCaptioner.load_from_checkpoint(tmp_path / "foreign.ckpt")
+
+
+def test_files_that_are_no_checkpoints_of_ours_are_named(tmp_path: Path, trained: Path) -> None:
+    whole = (trained / "checkpoints" / "last.ckpt").read_bytes()
+    cases = {"text": b"hello", "empty": b"", "cut": whole[: len(whole) // 2], "binary": bytes(range(256)) * 8}
+    for name, content in cases.items():
+        file = tmp_path / f"{name}.ckpt"
+        file.write_bytes(content)
+        with pytest.raises(UsageError, match=rf"{name}\.ckpt': can't be read .*is the file complete") as caught:
+            read_checkpoint(file)
+        assert "\n" not in str(caught.value)
+    torch.save({"state_dict": {}}, tmp_path / "stranger.ckpt")
+    with pytest.raises(UsageError, match="not written by ladic"):
+        read_checkpoint(tmp_path / "stranger.ckpt")
+    torch.save({"ladic": {"format": 99}}, tmp_path / "future.ckpt")
+    with pytest.raises(UsageError, match="format 99 is newer than this ladic"):
+        read_checkpoint(tmp_path / "future.ckpt")
+
+
+def test_a_run_folder_stands_for_its_last_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds no \.ckpt file"):
+        find_checkpoint(tmp_path)
+    with pytest.raises(UsageError, match=r"no such file or folder; give the \.ckpt file or the folder of a run"):
+        find_checkpoint(tmp_path / "absent")
+    (tmp_path / "checkpoints").mkdir()
+    for age, name in enumerate(["last.ckpt", "epoch=1.ckpt", "epoch=2.ckpt"]):
+        (tmp_path / "checkpoints" / name).touch()
+        os.utime(tmp_path / "checkpoints" / name, (age, age))
+    assert find_checkpoint(tmp_path).name == "last.ckpt"
+    (tmp_path / "checkpoints" / "last.ckpt").unlink()
+    assert find_checkpoint(tmp_path).name == "epoch=2.ckpt"
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    captioner = model()
+    whole = fit(captioner, tmp_path / "a", max_steps=2)
+    whole.save_checkpoint(tmp_path / "killed.ckpt")
+    steps: list[int] = []
+    resumed = model(seed=77)
+    resumed.denoiser.register_forward_pre_hook(lambda *_: steps.append(resumed.trainer.global_step))
+    run = trainer(tmp_path / "b", max_steps=4)
+    batches = loader(training_batch(resumed))
+    weights: list[Tensor] = []
+    resumed.on_train_start = lambda: weights.append(resumed.state_dict()["denoiser.output.weight"].clone())  # type: ignore[method-assign]
+    run.fit(resumed, batches, ckpt_path=str(tmp_path / "killed.ckpt"), weights_only=True)
+    assert torch.equal(weights[0], captioner.state_dict()["denoiser.output.weight"])
+    assert min(steps) == 2
+    assert run.global_step == 4

@@ -1,0 +1,176 @@
+"""Every registered component keeps its kind's contract; they are found by walking the bases, so none is forgotten."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import ladic.components as C
+from ladic import testing
+from ladic.rerank import CandidateSelector, MinimumBayesRiskSelector
+from ladic.spec import Buildable
+
+TINY_TOWER = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "image_size": 32,
+    "patch_size": 16,
+}
+TINY_DENOISER: dict[str, Any] = {"width": 8, "length": 4, "cond_width": 6, "hidden_width": 16, "num_heads": 2}
+
+
+def embedding_space(**kwargs: Any) -> C.EmbeddingLatentSpace:
+    config = {**testing.TINY_BERT, "vocab_size": len(testing.tiny_text_space().tokenizer)}
+    return C.EmbeddingLatentSpace(config=config, tokenizer=testing.tiny_tokenizer(), length=12, **kwargs)
+
+
+# Components whose defaults are too big or incomplete; every other one is built with its defaults.
+TINY: dict[type, list[Callable[[], Buildable]]] = {
+    C.LinearSchedule: [C.LinearSchedule, lambda: C.LinearSchedule(num_steps=1000)],
+    C.ShiftedSchedule: [C.ShiftedSchedule, lambda: C.ShiftedSchedule(C.LinearSchedule(1000), factor=3.0)],
+    C.DDIMSampler: [lambda: C.DDIMSampler(1), lambda: C.DDIMSampler(4, eta=1.0)],
+    C.TimmEncoder: [
+        lambda: C.TimmEncoder("test_resnet", image_size=32),
+        lambda: C.TimmEncoder("test_vit", image_size=32, frozen=False),
+    ],
+    C.HFVisionEncoder: [lambda: C.HFVisionEncoder(config=TINY_TOWER)],
+    C.ConvEncoder: [
+        lambda: C.ConvEncoder(image_size=16, channels=(8, 8)),
+        lambda: C.ConvEncoder(image_size=16, channels=(8, 8), frozen=False),
+    ],
+    C.BertLatentSpace: [
+        lambda: testing.tiny_text_space(layer=1),
+        lambda: testing.tiny_text_space(layer=3, special_token="."),
+    ],
+    C.EmbeddingLatentSpace: [embedding_space, lambda: embedding_space(special_token=".")],
+    C.CrossAttentionDenoiser: [
+        lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=2, ffn_width=16),
+        lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=1, dropout=0.0, norm="pre"),
+    ],
+}
+
+
+def check_selector(selector: CandidateSelector) -> None:
+    candidates = [["a dog", "a cat", "a dog runs"], ["one"], ["", "x"]]
+    chosen = selector.select(candidates, torch.zeros(3, 3, 8, 8))
+    assert len(chosen) == 3
+    assert all(caption in options for caption, options in zip(chosen, candidates, strict=True))
+    testing.check_rebuilds(selector)
+
+
+CHECKS: dict[type, Callable[[Any], None]] = {
+    C.NoiseSchedule: testing.check_noise_schedule,
+    C.Sampler: testing.check_sampler,
+    C.ImageEncoder: testing.check_image_encoder,
+    C.TextLatentSpace: testing.check_latent_space,
+    C.Denoiser: lambda denoiser: testing.check_denoiser(denoiser, cond_width=6),
+    CandidateSelector: check_selector,
+}
+
+
+def registered(base: type) -> list[type]:
+    """Concrete subclasses of ours, however deep; classes that other tests define don't count."""
+    found: list[type] = []
+    subclasses: list[type] = base.__subclasses__()
+    for cls in subclasses:
+        if cls.__module__.startswith("ladic.") and not inspect.isabstract(cls):
+            found.append(cls)
+        found += registered(cls)
+    return found
+
+
+CASES = [
+    pytest.param(check, make, id=f"{cls.__name__}-{index}")
+    for base, check in CHECKS.items()
+    for cls in registered(base)
+    for index, make in enumerate(TINY.get(cls, [cls]))
+]
+
+
+@pytest.mark.parametrize(("check", "make"), CASES)
+def test_keeps_its_kinds_contract(check: Callable[[Any], None], make: Callable[[], Buildable]) -> None:
+    check(make())
+
+
+def test_every_public_component_is_among_them() -> None:
+    public = {getattr(C, name) for name in C.__all__}
+    concrete = {cls for cls in public if issubclass(cls, Buildable) and not inspect.isabstract(cls)}
+    assert concrete | {MinimumBayesRiskSelector} == {cls for base in CHECKS for cls in registered(base)}
+
+
+def test_the_kit_notices_a_schedule_that_rises() -> None:
+    class Rising(C.NoiseSchedule):
+        def alpha_bar(self, t: torch.Tensor) -> torch.Tensor:
+            return t
+
+    with pytest.raises(AssertionError, match="must not rise"):
+        testing.check_noise_schedule(Rising())
+
+
+def test_the_kit_notices_an_encoder_that_is_not_frozen() -> None:
+    encoder = C.ConvEncoder(image_size=16, channels=(8, 8), frozen=False)
+    encoder.frozen = True
+    with pytest.raises(AssertionError, match="must not take gradients"):
+        testing.check_image_encoder(encoder)
+
+
+def test_the_kit_notices_a_denoiser_that_mixes_rows() -> None:
+    class Mixing(C.CrossAttentionDenoiser):
+        def forward(self, x_t: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            return super().forward(x_t, *args, **kwargs) + x_t.mean()
+
+    with pytest.raises(AssertionError, match="not close"):
+        testing.check_denoiser(Mixing(**TINY_DENOISER, num_layers=1), cond_width=6)
+
+
+def test_the_kit_notices_a_sampler_that_never_asks() -> None:
+    class Lazy(C.RenoiseSampler):
+        def sample(self, denoise: Any, x_t: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            return x_t
+
+    with pytest.raises(AssertionError):
+        testing.check_sampler(Lazy())
+
+
+def test_denoisers_embed_time_as_the_released_table() -> None:
+    import numpy as np
+
+    from ladic.components.denoisers.layers import sinusoids
+
+    width, times = 6, np.array([0.0, 1.0, 30.0, 999.0])
+    table = np.zeros((4, width))
+    for i in range(width // 2):
+        angle = times * np.exp(-2 * i * np.log(1e4) / width)
+        table[:, 2 * i], table[:, 2 * i + 1] = np.sin(angle), np.cos(angle)
+    np.testing.assert_allclose(sinusoids(torch.tensor(times), width).numpy(), table, atol=1e-4)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 1e-9])
+def test_attention_is_softmax_of_scaled_products(dropout: float) -> None:
+    from ladic.components.denoisers.layers import attend
+
+    query, key, value = (torch.randn(2, 3, n, 8) for n in (4, 5, 5))
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(attend(query, key, value, dropout), expected)
+
+
+def test_context_rows_repeat_select_and_stack() -> None:
+    context = C.Context((torch.arange(2.0).view(2, 1), torch.arange(10.0, 12).view(2, 1)))
+    assert context.repeat(2).tensors[0].flatten().tolist() == [0, 0, 1, 1], "candidates of one image lie in a row"
+    assert context.select(torch.tensor([1])).tensors[1].flatten().tolist() == [11]
+    assert C.Context.cat([context, context.select(torch.tensor([0])).expand(3)]).tensors[1].flatten().tolist() == [
+        10, 11, 10, 10, 10,
+    ]  # fmt: skip
+    assert len(context.expand(2)) == 2
+
+
+def test_impossible_sizes_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="hidden_width=16, num_heads=3"):
+        C.CrossAttentionDenoiser(**{**TINY_DENOISER, "num_heads": 3})
+    with pytest.raises(ValueError, match="norm='middle': accepted are 'post' and 'pre'"):
+        C.CrossAttentionDenoiser(**TINY_DENOISER, norm="middle")  # type: ignore[arg-type]

@@ -1,0 +1,139 @@
+"""Classifier-free guidance: the formula, its interval, and what it costs."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ladic.components import Context, CrossAttentionDenoiser, DDIMSampler
+from ladic.errors import UsageError
+from ladic.guidance import ClassifierFreeGuidance, GuidedDenoiser
+from ladic.testing import tiny_text_space
+
+
+class Counting(CrossAttentionDenoiser):
+    """Notes the rows of every pass and how often a context was made."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(width=32, length=12, cond_width=6, hidden_width=16, num_heads=2, num_layers=1, **kwargs)
+        self.rows: list[int] = []
+        self.contexts: list[int] = []
+        self.earlier: list[Tensor | None] = []
+
+    def context(self, image_tokens: Tensor) -> Context:
+        self.contexts.append(len(image_tokens))
+        return super().context(image_tokens)
+
+    def forward(self, x_t: Tensor, t: Tensor, context: Context, x0_prev: Tensor | None = None) -> Tensor:
+        assert len(x_t) == len(t) == len(context)
+        self.rows.append(len(x_t))
+        self.earlier.append(x0_prev)
+        return super().forward(x_t, t, context, x0_prev)
+
+
+@pytest.fixture
+def network() -> Counting:
+    return Counting().eval()
+
+
+def parts(network: Counting, rows: int = 3) -> tuple[Tensor, Tensor, Context, Context]:
+    generator = torch.Generator().manual_seed(1)
+    x_t, x0_prev = (torch.randn(rows, 12, 32, generator=generator) for _ in range(2))
+    context = network.context(torch.randn(rows, 5, 6, generator=generator))
+    return x_t, x0_prev, context, network.context(torch.randn(1, 5, 6, generator=generator))
+
+
+@pytest.mark.parametrize("w", [-1.0, 0.5, 1.0, 3.0])
+@torch.no_grad()
+def test_guided_estimate_is_1_plus_w_with_minus_w_without(network: Counting, w: float) -> None:
+    x_t, x0_prev, context, null = parts(network)
+    guided = GuidedDenoiser(network, context, null, ClassifierFreeGuidance(scale=1 + w))
+    for row in range(3):  # each pass and each row by itself
+        one, t = slice(row, row + 1), torch.tensor([0.4])
+        with_image = network(x_t[one], t, context.select(torch.tensor([row])), x0_prev[one])
+        without = network(x_t[one], t, null, x0_prev[one])
+        expected = (1 + w) * with_image - w * without
+        estimate = guided(x_t, t.expand(3), x0_prev)[one]
+        torch.testing.assert_close(estimate, expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_scale_1_is_one_pass_of_the_plain_network(network: Counting) -> None:
+    x_t, x0_prev, context, null = parts(network)
+    guided = GuidedDenoiser(network, context, null, ClassifierFreeGuidance(scale=1.0))
+    estimate = guided(x_t, torch.full((3,), 0.4), x0_prev)
+    assert network.rows == [3], "no second half of the batch"
+    assert guided.nfe == 1
+    assert torch.equal(estimate, network(x_t, torch.full((3,), 0.4), context, x0_prev))
+
+
+@torch.no_grad()
+def test_a_guided_step_is_one_doubled_batch_and_two_evaluations(network: Counting) -> None:
+    x_t, x0_prev, context, null = parts(network)
+    guided = GuidedDenoiser(network, context, null, ClassifierFreeGuidance(scale=2.0))
+    guided(x_t, torch.full((3,), 0.4), None)
+    guided(x_t, torch.full((3,), 0.2), x0_prev)
+    assert network.rows == [6, 6]
+    assert guided.nfe == 4
+    assert network.earlier[0] is None
+    assert network.earlier[1] is not None
+    assert torch.equal(network.earlier[1], torch.cat([x0_prev, x0_prev])), "both branches see the guided estimate"
+
+
+@given(t=st.floats(0, 1), ends=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_guidance_acts_exactly_within_its_interval(t: float, ends: tuple[float, float]) -> None:
+    stop, start = sorted(ends)
+    if min(abs(t - stop), abs(t - start)) < 1e-5:
+        t = stop
+    assert ClassifierFreeGuidance(2.0, start=start, stop=stop).active(t) == (stop <= t <= start)
+    assert not ClassifierFreeGuidance(1.0, start=start, stop=stop).active(t)
+
+
+@torch.no_grad()
+def test_the_interval_saves_evaluations_and_its_ends_belong_to_it(network: Counting) -> None:
+    from ladic.components import CosineSchedule
+
+    x_t, _, context, null = parts(network)
+    # Ten steps visit 1.0, 0.9 ... 0.1; float32 makes 0.6 and 0.3 a little more than they are and 0.7 a little less.
+    for start, stop, inside in [(0.6, 0.3, 4), (0.7, 0.1, 7), (1.0, 1.0, 1), (0.55, 0.52, 0)]:
+        guided = GuidedDenoiser(network, context, null, ClassifierFreeGuidance(2.0, start=start, stop=stop))
+        network.rows.clear()
+        DDIMSampler(10).sample(guided, x_t, CosineSchedule(), lambda: torch.zeros(3, 12, 32))
+        assert guided.nfe == 10 + inside == sum(network.rows) / 3, (start, stop)
+
+
+@torch.no_grad()
+def test_without_self_conditioning_the_network_never_gets_an_estimate(network: Counting) -> None:
+    x_t, x0_prev, context, null = parts(network)
+    guided = GuidedDenoiser(network, context, null, ClassifierFreeGuidance(2.0), self_conditioning=False)
+    guided(x_t, torch.full((3,), 0.4), x0_prev)
+    assert network.earlier == [None]
+
+
+@torch.no_grad()
+def test_contexts_are_made_once_for_all_steps_and_candidates(network: Counting) -> None:
+    from ladic.components import CosineSchedule
+    from ladic.generation import generate
+
+    result = generate(
+        torch.randn(2, 5, 6),
+        torch.zeros(1, 5, 6),
+        ["a", "b"],
+        denoiser=network,
+        latent_space=tiny_text_space(),
+        schedule=CosineSchedule(),
+        sampler=DDIMSampler(4),
+        guidance=ClassifierFreeGuidance(2.0, start=0.5),
+        num_candidates=3,
+    )
+    assert network.contexts == [2, 1], "the images once, the null image once, whatever the steps and candidates"
+    assert network.rows == [6, 6, 12, 12], "one pass for each of 6 candidates, doubled from t = 0.5 on"
+    assert result.nfe == 6
+
+
+def test_an_impossible_interval_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"start=0\.2, stop=0\.5: need 0 <= stop <= start <= 1"):
+        ClassifierFreeGuidance(start=0.2, stop=0.5)

@@ -38,8 +38,8 @@ IDS: list[int | str] = [1, 2, 3, "four"]
 SMALL: dict[str, Any] = {"hidden_width": 32, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
 
 
-def model(denoiser: DenoiserFactory | None = None, seed: int = 4, **settings: Any) -> LatentDiffusionCaptioner:
-    torch.manual_seed(seed)
+def model(denoiser: DenoiserFactory | None = None, init_seed: int = 4, **settings: Any) -> LatentDiffusionCaptioner:
+    torch.manual_seed(init_seed)
     return LatentDiffusionCaptioner(
         settings.pop("image_encoder", None) or ConvEncoder(image_size=16, channels=(8, 8)),
         settings.pop("latent_space", None) or tiny_text_space(),
@@ -254,8 +254,9 @@ def test_images_are_dropped_sample_by_sample_and_only_in_training() -> None:
         dropped += sum(rows)
     assert 50 < dropped < 110, "about half of 160"
     captioner.eval()
-    captioner.losses(batch)
-    assert not any(torch.equal(row, null) for row in denoiser.tokens[-1])
+    for _ in range(5):
+        captioner.losses(batch)
+        assert not any(torch.equal(row, null) for row in denoiser.tokens[-1])
 
 
 def test_guidance_leaves_the_image_out_by_the_null_token() -> None:
@@ -610,7 +611,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     whole = fit(captioner, tmp_path / "a", max_steps=2)
     whole.save_checkpoint(tmp_path / "killed.ckpt")
     steps: list[int] = []
-    resumed = model(seed=77)
+    resumed = model(init_seed=77)
     resumed.denoiser.register_forward_pre_hook(lambda *_: steps.append(resumed.trainer.global_step))
     run = trainer(tmp_path / "b", max_steps=4)
     batches = loader(training_batch(resumed))

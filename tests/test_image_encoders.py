@@ -298,6 +298,9 @@ def test_conv_weights_come_from_the_file_or_are_refused(tmp_path: Path) -> None:
         ConvEncoder(16, (8, 16), weights=str(file))
     with pytest.raises(UsageError, match="weights='nowhere': no such file"):
         ConvEncoder(16, (8, 8), weights="nowhere")
+    file.write_text("hello")
+    with pytest.raises(UsageError, match=f"weights='{file}': not a safetensors file"):
+        ConvEncoder(16, (8, 8), weights=str(file))
     with pytest.raises(UsageError, match="image_size=30: must be a multiple of 4 for 2 stages"):
         ConvEncoder(30, (8, 8))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -66,7 +67,12 @@ class ConvEncoder(ImageEncoder):
         if not file.is_file():
             names = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.safetensors")))
             raise UsageError(f"weights='{weights}': no such file; give one from `ladic pretrain-image`, or {names}")
-        tensors = load_file(file)
+        try:
+            tensors = load_file(file)
+        except SafetensorError as error:
+            raise UsageError(
+                f"weights='{weights}': not a safetensors file ({error}); make it again with `ladic pretrain-image`"
+            ) from error
         own = self.state_dict()
         for name, value in own.items():
             if name not in tensors or tensors[name].shape != value.shape:

@@ -69,7 +69,7 @@ def main() -> None:
         "| file | caption | a reference |",
         "|---|---|---|",
     ]
-    source = build(spec_of(config.data), CaptionDataModule).split("test")  # type: ignore[type-abstract]
+    source = build(spec_of(config.data), CaptionDataModule).split("test")
     for index in range(10):
         image_id = source.image_id(index)
         lines.append(f"| {image_id} | {captions[image_id]} | {source.captions(index)[0]} |")

@@ -13,7 +13,8 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from ladic.errors import UsageError
 
@@ -79,7 +80,7 @@ def describe(component: Any) -> Any:
     raise TypeError(f"a {type(component).__name__} can't be written into a checkpoint's description")
 
 
-def build(spec: Any, base: type[T], overrides: dict[str, Any] | None = None) -> T:
+def build(spec: Any, base: Callable[..., T], overrides: dict[str, Any] | None = None) -> T:
     """Component from a spec; it has to be a ``base``.
 
     Args:
@@ -97,16 +98,17 @@ def build(spec: Any, base: type[T], overrides: dict[str, Any] | None = None) -> 
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"'{path}' can't be imported ({error}): install the package that provides it") from error
+    assert isinstance(base, type)
     if not (isinstance(cls, type) and issubclass(cls, base) and issubclass(cls, Buildable)):
         raise UsageError(f"'{path}' is not a {base.__name__}")
     arguments = {key: _rebuild(value) for key, value in spec.get("init_args", {}).items()}
     arguments.update(overrides or {})
-    return cls(**arguments)
+    return cast(T, cls(**arguments))
 
 
 def _rebuild(value: Any) -> Any:
     if isinstance(value, dict) and set(value) == {"class_path", "init_args"}:
-        return build(value, Buildable)  # type: ignore[type-abstract]
+        return build(value, Buildable)
     if isinstance(value, dict):
         return {key: _rebuild(item) for key, item in value.items()}
     if isinstance(value, list):

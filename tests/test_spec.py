@@ -48,7 +48,7 @@ def test_build_undoes_describe_for_plain_values(first: Any, second: Any, rest: d
 def test_positional_and_keyword_arguments_describe_alike(steps: int, eta: float) -> None:
     made = [DDIMSampler(steps, eta), DDIMSampler(steps, eta=eta), DDIMSampler(eta=eta, num_steps=steps)]
     assert all(describe(sampler) == describe(made[0]) for sampler in made)
-    again = build(describe(made[0]), Sampler)  # type: ignore[type-abstract]
+    again = build(describe(made[0]), Sampler)
     assert (type(again), again.num_steps, again.eta) == (DDIMSampler, steps, eta)  # type: ignore[attr-defined]
 
 
@@ -89,7 +89,7 @@ def test_what_has_no_plain_form_is_refused() -> None:
 
 
 def test_overrides_replace_described_arguments() -> None:
-    made = build(describe(DDIMSampler(5, 0.5)), Sampler, {"num_steps": 9})  # type: ignore[type-abstract]
+    made = build(describe(DDIMSampler(5, 0.5)), Sampler, {"num_steps": 9})
     assert (made.num_steps, made.eta) == (9, 0.5)  # type: ignore[attr-defined]
 
 
@@ -107,11 +107,11 @@ def test_overrides_replace_described_arguments() -> None:
 )
 def test_nothing_but_components_of_the_kind_is_built(path: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        build({"class_path": path, "init_args": {}}, Sampler)  # type: ignore[type-abstract]
+        build({"class_path": path, "init_args": {}}, Sampler)
 
 
 def test_a_foreign_class_deep_inside_is_refused() -> None:
     harmful = {"class_path": "subprocess.Popen", "init_args": {"args": "true"}}
     spec = {"class_path": class_path(ShiftedSchedule), "init_args": {"schedule": harmful}}
     with pytest.raises(UsageError, match=r"'subprocess\.Popen' is not a Buildable"):
-        build(spec, NoiseSchedule)  # type: ignore[type-abstract]
+        build(spec, NoiseSchedule)

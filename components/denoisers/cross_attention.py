@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -35,6 +36,8 @@ class CrossAttentionDenoiser(Denoiser):
             wide (a CNN's 1280) and the blocks are not. None reads them as they are.
         norm: "post" as in BERT and LaDiC, or "pre", which trains faster without warm-up.
     """
+
+    blocks: Sequence[Block]
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class CrossAttentionDenoiser(Denoiser):
         self.image_input = nn.Linear(cond_width, image_width) if image_width else nn.Identity()
         self.input_norm = nn.LayerNorm(hidden_width) if norm == "post" else nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(
+        blocks = [
             Block(
                 hidden_width,
                 num_heads,
@@ -75,13 +78,15 @@ class CrossAttentionDenoiser(Denoiser):
                 norm == "pre",
             )
             for _ in range(num_layers)
-        )
+        ]
+        self.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.output_norm = nn.LayerNorm(hidden_width) if norm == "pre" else nn.Identity()
         self.output = nn.Linear(hidden_width, width)
 
     def context(self, image_tokens: Tensor) -> Context:
         tokens = self.image_input(self.image_norm(image_tokens))
-        return Context(tuple(tensor for block in self.blocks for tensor in block.cross_attention.keys_values(tokens)))
+        pairs = (block.cross_attention.keys_values(tokens) for block in self.blocks)
+        return Context(tuple(tensor for pair in pairs for tensor in pair))
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context, x0_prev: Tensor | None = None) -> Tensor:
         x0_prev = torch.zeros_like(x_t) if x0_prev is None else x0_prev

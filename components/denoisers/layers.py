@@ -63,10 +63,11 @@ class TimeEmbedding(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
-        self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.input = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.mlp(sinusoids(1000 * t, self.width).to(self.mlp[0].weight.dtype))
+        return self.output(F.silu(self.input(sinusoids(1000 * t, self.width).to(self.input.weight.dtype))))
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:

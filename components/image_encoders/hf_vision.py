@@ -52,7 +52,7 @@ class HFVisionEncoder(ImageEncoder):
         size = image_size or vision.image_size
         self.interpolate = size != vision.image_size
         own_mean, own_std = _pixel_statistics(model, vision.model_type)
-        self.preprocess = ImagePreprocess(size=size, mean=tuple(mean or own_mean), std=tuple(std or own_std))  # type: ignore[arg-type]
+        self.preprocess = ImagePreprocess(size=size, mean=tuple(mean or own_mean), std=tuple(std or own_std))
         self.width = vision.hidden_size
         self.frozen = frozen
         if frozen:
@@ -88,7 +88,7 @@ class HFVisionEncoder(ImageEncoder):
         return self.model(pixel_values=images, **extra).last_hidden_state
 
 
-def _tower_class(model_type: str) -> tuple[type, type]:
+def _tower_class(model_type: str) -> tuple[Any, Any]:
     """Configuration and model class of a vision tower."""
     import transformers
     from transformers import AutoModel

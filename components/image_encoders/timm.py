@@ -29,6 +29,8 @@ class TimmEncoder(ImageEncoder):
         frozen: no gradients, always in eval mode.
     """
 
+    model: Any  # timm's classes share no typed base
+
     def __init__(
         self,
         model_name: str,
@@ -63,8 +65,8 @@ class TimmEncoder(ImageEncoder):
         config = timm.data.resolve_data_config({}, model=self.model)
         self.preprocess = ImagePreprocess(
             size=image_size or config["input_size"][-1],
-            mean=tuple(mean or config["mean"]),  # type: ignore[arg-type]
-            std=tuple(std or config["std"]),  # type: ignore[arg-type]
+            mean=tuple(mean or config["mean"]),
+            std=tuple(std or config["std"]),
             interpolation=config["interpolation"] if config["interpolation"] in ("bilinear", "bicubic") else "bicubic",
         )
         self.frozen = frozen

@@ -15,7 +15,7 @@ ATTENTION = "eager"
 text encoder's numbers to the bit (the fused one to 4e-6)."""
 
 
-def load_encoder(model: str | None, config: dict[str, Any] | None) -> tuple[nn.Module, nn.Module | None]:
+def load_encoder(model: str | None, config: dict[str, Any] | None) -> tuple[Any, nn.Module | None]:
     """The encoder, and its masked-LM head (hidden to vocabulary) if the weights have one.
 
     Raises:
@@ -44,7 +44,7 @@ def load_encoder(model: str | None, config: dict[str, Any] | None) -> tuple[nn.M
 def load_tokenizer(tokenizer: str) -> Any:
     """A fast tokenizer from a hub name, a folder, a BERT vocabulary file, or the text of a tokenizer.json."""
     from tokenizers import Tokenizer
-    from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast
+    from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
     special = {
         "unk_token": "[UNK]",
@@ -60,9 +60,7 @@ def load_tokenizer(tokenizer: str) -> Any:
     if Path(tokenizer).is_file() and Path(tokenizer).suffix == ".txt":
         # transformers 5 ignores vocab_file= in silence and maps every word to [UNK]; vocab= works.
         words = Path(tokenizer).read_text(encoding="utf-8").split("\n")
-        return BertTokenizerFast(
-            vocab={word: index for index, word in enumerate(words) if word or index < len(words) - 1}
-        )
+        return BertTokenizer(vocab={word: index for index, word in enumerate(words) if word or index < len(words) - 1})
     tokenizer = locate(tokenizer)
     try:
         return AutoTokenizer.from_pretrained(tokenizer, use_fast=True)

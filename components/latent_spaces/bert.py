@@ -59,7 +59,7 @@ class BertLatentSpace(TextLatentSpace):
         if tokenizer is None and model is None:
             raise UsageError("tokenizer: needed beside config=…; give a folder or a vocabulary file")
         self.tokenizer = load_tokenizer(tokenizer or str(model))
-        self.embeddings = encoder.embeddings
+        self.embeddings: Any = encoder.embeddings
         self.lower = nn.ModuleList(layers[:layer])
         self.upper = nn.ModuleList(layers[layer:])
         self.encoder_config = encoder.config

@@ -41,7 +41,7 @@ class EmbeddingLatentSpace(TextLatentSpace):
         if tokenizer is None and model is None:
             raise UsageError("tokenizer: needed beside config=…; give a folder or a vocabulary file")
         self.tokenizer = load_tokenizer(tokenizer or str(model))
-        self.embeddings = encoder.get_input_embeddings()
+        self.embeddings: Any = encoder.get_input_embeddings()
         self.encoder_config = encoder.config
         self.width, self.length = self.embeddings.embedding_dim, length
         self.special_token = special_token

@@ -66,4 +66,4 @@ class LMHead(nn.Module):
             weight = self.decoder.weight
             self.decoder = nn.Linear(self.decoder.in_features, len(stored)).to(weight)
             self.vocabulary = self.vocabulary.new_empty(len(stored))
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -32,8 +32,8 @@ def main(argv: list[str]) -> None:
     from ladic.spec import build
 
     config = parse(["-c", options.config, *options.overrides])
-    datamodule = build(spec_of(config.data), CaptionDataModule)  # type: ignore[type-abstract]
-    encoder = build(spec_of(config.model.image_encoder), ImageEncoder)  # type: ignore[type-abstract]
+    datamodule = build(spec_of(config.data), CaptionDataModule)
+    encoder = build(spec_of(config.model.image_encoder), ImageEncoder)
     if not encoder.frozen:
         raise UsageError("model.image_encoder: it is trained (frozen=False), so its tokens can't be cached")
     made_by = fingerprint(encoder, encoder.preprocess)

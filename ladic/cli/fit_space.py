@@ -59,8 +59,8 @@ def main(argv: list[str]) -> None:
 
     torch.manual_seed(options.seed)
     config = parse(["-c", options.config, *options.overrides])
-    datamodule = build(spec_of(config.data), CaptionDataModule)  # type: ignore[type-abstract]
-    space = build(spec_of(config.model.latent_space), TextLatentSpace, {"fitted": None})  # type: ignore[type-abstract]
+    datamodule = build(spec_of(config.data), CaptionDataModule)
+    space = build(spec_of(config.model.latent_space), TextLatentSpace, {"fitted": None})
     captions = datamodule.train_captions(options.captions)
     accuracies = fit(space, captions, options)
     space.save_fit(

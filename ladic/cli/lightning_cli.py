@@ -13,6 +13,7 @@ from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+import ladic.callbacks  # noqa: F401  # registers their short names: --trainer.callbacks+=CaptionEvaluation
 from ladic.captioner import LatentDiffusionCaptioner
 from ladic.checkpoints import find_checkpoint, read_checkpoint
 from ladic.cli.explain import explain

@@ -51,9 +51,9 @@ def main(argv: list[str]) -> None:
 
     torch.manual_seed(options.seed)
     config = parse(["-c", options.config, *options.overrides])
-    datamodule = build(spec_of(config.data), CaptionDataModule)  # type: ignore[type-abstract]
+    datamodule = build(spec_of(config.data), CaptionDataModule)
     fresh = {"weights": None, "frozen": False}
-    encoder = build(spec_of(config.model.image_encoder), ImageEncoder, fresh)  # type: ignore[type-abstract]
+    encoder = build(spec_of(config.model.image_encoder), ImageEncoder, fresh)
     pretrain(encoder, datamodule.split("train"), options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.half().contiguous() for name, value in encoder.state_dict().items()}

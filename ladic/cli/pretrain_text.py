@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     from ladic.spec import build
 
     config = parse(["-c", options.config, *options.overrides])
-    datamodule = build(spec_of(config.data), CaptionDataModule)  # type: ignore[type-abstract]
+    datamodule = build(spec_of(config.data), CaptionDataModule)
     captions = datamodule.train_captions(options.captions)
     pretrain(captions, options)
 
@@ -101,7 +101,7 @@ def train_tokenizer(captions: list[str], size: int, length: int) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # type: ignore[call-arg]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     # The trainer numbers pieces inside words in the order of a hash table, another one in every run, unless they are
@@ -111,7 +111,7 @@ def train_tokenizer(captions: list[str], size: int, length: int) -> Any:
     trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special + inside, show_progress=False)
     tokenizer.train_from_iterator(captions, trainer)
     vocabulary = tokenizer.get_vocab()
-    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # type: ignore[call-arg]
+    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     made.normalizer, made.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
     made.add_special_tokens(special)
     tokenizer = made

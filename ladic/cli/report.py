@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     from ladic.spec import build
 
     config = parse(["-c", options.config, *options.overrides])
-    datamodule = build(spec_of(config.data), CaptionDataModule)  # type: ignore[type-abstract]
+    datamodule = build(spec_of(config.data), CaptionDataModule)
     captions = {str(entry["image_id"]): entry["caption"] for entry in results}
     examples = collect(datamodule, options.split, captions, options.images)
     curves = read_curves(options.run)
@@ -59,7 +59,8 @@ def collect(datamodule: Any, split: str, captions: dict[str, str], limit: int) -
     """The first captioned pictures of a split, with the claims checked where the data can."""
     from ladic.report import Example
 
-    source, examples = datamodule.split(split), []
+    source = datamodule.split(split)
+    examples: list[Any] = []
     for index in range(len(source)):
         if len(examples) == limit:
             break

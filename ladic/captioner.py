@@ -121,6 +121,7 @@ class LatentDiffusionCaptioner(LightningModule):
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
         self.seed = seed
+        self.loaded_step = 0
         self._last_batch: float | None = None
         self._started = 0.0
 
@@ -250,9 +251,9 @@ class LatentDiffusionCaptioner(LightningModule):
         )
 
     def _caption_batch(self, batch: CaptionBatch) -> CaptionOutput:
-        candidates = self.generate(batch).candidates
-        captions = self.selector.select(candidates, batch.get("image"))
-        return {"image_id": batch["image_id"], "captions": captions}
+        generation = self.generate(batch)
+        captions = self.selector.select(generation.candidates, batch.get("image"))
+        return {"image_id": batch["image_id"], "captions": captions, "nfe": generation.nfe}
 
     def _log_validation_losses(self, batch: CaptionBatch) -> None:
         """Losses on each image's first reference, with noise that is the same at every validation."""
@@ -265,17 +266,21 @@ class LatentDiffusionCaptioner(LightningModule):
 
     # Checkpoints describe the components, so that they load with nothing but the file.
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["ladic"] = {
-            "format": FORMAT,
+    def description(self) -> dict[str, Any]:
+        """Plain values that say which components this is made of and how they are set."""
+        return {
             "components": {name: describe(getattr(self, name)) for name in COMPONENTS},
             "denoiser": describe(self.denoiser),
             "guidance": vars(self.guidance),
             "settings": {name: getattr(self, name) for name in SETTINGS},
         }
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["ladic"] = {"format": FORMAT, **self.description()}
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_shapes(self, checkpoint["state_dict"])
+        self.loaded_step = int(checkpoint.get("global_step", 0))
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -318,4 +323,4 @@ class _Rebuild:
 
     def __call__(self, *, width: int, length: int, cond_width: int) -> Denoiser:
         sizes = {"width": width, "length": length, "cond_width": cond_width}
-        return build(self.spec, Denoiser, overrides=sizes)  # type: ignore[type-abstract]
+        return build(self.spec, Denoiser, overrides=sizes)

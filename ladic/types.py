@@ -57,10 +57,16 @@ class CaptionBatch(TypedDict):
 
 
 class CaptionOutput(TypedDict):
-    """What a validation, test or predict step returns: ``captions[i]`` belongs to ``image_id[i]``."""
+    """What a validation, test or predict step returns: ``captions[i]`` belongs to ``image_id[i]``.
+
+    Attributes:
+        image_id, captions: one of each per row.
+        nfe: network evaluations spent on each candidate, as they were counted.
+    """
 
     image_id: list[int | str]
     captions: list[str]
+    nfe: int
 
 
 class CaptionerLike(Protocol):

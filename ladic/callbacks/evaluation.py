@@ -2,32 +2,62 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from ladic.errors import UsageError
 from ladic.features import write_json
 from ladic.metrics.caption_store import CaptionStore
-from ladic.metrics.scoring import score_captions
+from ladic.metrics.scoring import METRICS, Scores, score_captions
 from ladic.types import CaptionBatch, CaptionOutput
+
+TEST_METRICS = ("bleu", "rouge", "cider", "meteor", "length", "repetition", "distinct")
+LIBRARIES = ("ladic", "torch", "lightning", "transformers", "numpy")
+_LONG = 200  # characters above which a text in the configuration (a vocabulary) is given by its hash
 
 
 class CaptionEvaluation(Callback):
-    """Gathers captions, dedupes them by image id, scores them on rank 0, logs the scores and writes two files.
+    """Gathers captions, dedupes them by image id, scores them on rank 0, logs the scores and writes three files.
 
-    Into the run's folder go ``results_<split>.json`` (COCO's results format) and ``scores_<split>.json``.
+    Into the run's folder go, with "val" or "test" for the split:
+
+    - ``results_<split>.json``: the captions, in COCO's results format;
+    - ``per_image_<split>.json``: for each image its caption and the metrics that score single images;
+    - ``scores_<split>.json``: the scores of the whole set and how they came about.
+
+    A metric that can't be had on this machine (METEOR without Java) is null there, with the reason beside it.
 
     Args:
-        metrics: families to compute, see ``ladic.metrics.scoring``.
-        control: also score every caption against the next image's references, logged with the suffix "_shuffled".
-            Captions that speak of their pictures score far above it.
+        metrics: families to compute in validation, see ``ladic.metrics.scoring``.
+        test_metrics: families to compute in test.
+        control: also score every caption against the next image's references, logged with the suffix "_shuffled", in
+            the families of ``metrics``. Captions that speak of their pictures score far above it.
+
+    Raises:
+        UsageError: for an unknown family.
     """
 
-    def __init__(self, metrics: tuple[str, ...] = ("bleu", "cider"), control: bool = False) -> None:
-        self.metrics, self.control = tuple(metrics), control
+    def __init__(
+        self,
+        metrics: tuple[str, ...] = ("bleu", "cider"),
+        test_metrics: tuple[str, ...] = TEST_METRICS,
+        control: bool = False,
+    ) -> None:
+        self.metrics = {"val": tuple(metrics), "test": tuple(test_metrics)}
+        self.control_metrics = tuple(metrics) if control else ()
+        for option, names in (("metrics", metrics), ("test_metrics", test_metrics)):
+            unknown = [name for name in names if name not in METRICS]
+            if unknown or not names:
+                wrong = f"no metric called '{unknown[0]}'" if unknown else "none given"
+                raise UsageError(f"CaptionEvaluation.{option}: {wrong}; there are {', '.join(METRICS)}")
         self.store = CaptionStore()
         self._started = 0.0
 
@@ -40,12 +70,12 @@ class CaptionEvaluation(Callback):
     def on_validation_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: LightningModule, outputs: CaptionOutput, batch: CaptionBatch, *_: Any
     ) -> None:
-        self.store.add(outputs["image_id"], outputs["captions"], batch["references"])
+        self._add(outputs, batch)
 
     def on_test_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: LightningModule, outputs: CaptionOutput, batch: CaptionBatch, *_: Any
     ) -> None:
-        self.store.add(outputs["image_id"], outputs["captions"], batch["references"])
+        self._add(outputs, batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._finish(trainer, pl_module, "val")
@@ -57,32 +87,122 @@ class CaptionEvaluation(Callback):
         self.store = CaptionStore()
         self._started = time.perf_counter()
 
+    def _add(self, outputs: CaptionOutput, batch: CaptionBatch) -> None:
+        spent = [{"nfe": outputs["nfe"]}] * len(outputs["captions"])
+        self.store.add(outputs["image_id"], outputs["captions"], batch["references"], spent)
+
     def _finish(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
-        seconds = time.perf_counter() - self._started
         gathered = self.store.gather()
-        captions, references = gathered.captions, gathered.references
-        scores: dict[str, float] = {}
+        seconds = time.perf_counter() - self._started
+        outcome: dict[str, Any] = {}
+        failure: Exception | None = None
         if trainer.is_global_zero:
-            scores = corpus_scores(captions, references, self.metrics)
-            if self.control and len(captions) > 1:
-                ids = list(captions)
-                shifted = {image_id: captions[other] for image_id, other in zip(ids, ids[1:] + ids[:1], strict=True)}
-                shuffled = corpus_scores(shifted, references, self.metrics)
-                scores |= {f"{name}_shuffled": value for name, value in shuffled.items()}
-        scores = trainer.strategy.broadcast(scores)
+            # Whatever goes wrong here, the other ranks are waiting in the broadcast below and have to be told.
+            try:
+                outcome["scores"] = self._score_and_write(trainer, pl_module, split, gathered, seconds)
+            except Exception as error:
+                failure = error
+                outcome |= {"error": f"{type(error).__name__}: {error}", "usage": isinstance(error, UsageError)}
+        outcome = trainer.strategy.broadcast(outcome)
+        if failure is not None:
+            raise failure
+        if "error" in outcome:
+            kind = UsageError if outcome["usage"] else RuntimeError
+            raise kind(f"scoring failed on rank 0: {outcome['error']}")
         # Every rank logs the same numbers: a checkpoint callback looks for its monitor on each of them.
-        pl_module.log_dict({f"{split}/{name}": torch.tensor(value) for name, value in scores.items()})
-        if trainer.is_global_zero and not trainer.sanity_checking:
-            folder = Path(trainer.default_root_dir)
-            results = [{"image_id": image_id, "caption": caption} for image_id, caption in captions.items()]
-            write_json(folder / f"results_{split}.json", results)
-            run = {"images": len(captions), "step": trainer.global_step, "seconds": round(seconds, 2)}
-            write_json(folder / f"scores_{split}.json", {"scores": scores, **run})
+        pl_module.log_dict({f"{split}/{name}": torch.tensor(value) for name, value in outcome["scores"].items()})
+
+    def _score_and_write(
+        self, trainer: Trainer, pl_module: LightningModule, split: str, gathered: CaptionStore, seconds: float
+    ) -> dict[str, float]:
+        """The scores that could be had; for rank 0."""
+        folder, captions = Path(trainer.default_root_dir), gathered.captions
+        write = write_json if not trainer.sanity_checking else lambda *_: None
+        # First of all: captions are what took the time, and `ladic score` can score them later.
+        write(folder / f"results_{split}.json", [{"image_id": i, "caption": c} for i, c in captions.items()])
+        started = time.perf_counter()
+        scores = score_captions(captions, gathered.references, self.metrics[split])
+        corpus = {**scores.corpus, **self._control(captions, gathered.references)}
+        scoring = time.perf_counter() - started
+        rows = [{"image_id": i, "caption": captions[i], "scores": scores.per_image[i]} for i in captions]
+        write(folder / f"per_image_{split}.json", rows)
+        write(
+            folder / f"scores_{split}.json",
+            {
+                "scores": corpus,
+                "unavailable": scores.unavailable,
+                "tokenizer": scores.tokenizer,
+                "split": split,
+                "images": len(captions),
+                # Outside training, trainer.global_step stays 0 whatever was loaded.
+                "step": trainer.global_step if trainer.state.fn == "fit" else getattr(pl_module, "loaded_step", 0),
+                "nfe": _mean([numbers["nfe"] for numbers in gathered.numbers.values()]),
+                "seconds": round(seconds, 3),
+                "seconds_per_image": round(seconds / len(captions), 6),
+                "scoring_seconds": round(scoring, 3),
+                "processes": trainer.world_size,
+                **provenance(trainer, pl_module),
+            },
+        )
+        return {name: value for name, value in corpus.items() if value is not None}
+
+    def _control(self, captions: dict[Any, str], references: dict[Any, list[str]]) -> dict[str, float | None]:
+        if not self.control_metrics or len(captions) < 2:
+            return {}
+        ids = list(captions)
+        shifted = {image_id: captions[other] for image_id, other in zip(ids, ids[1:] + ids[:1], strict=True)}
+        shuffled: Scores = score_captions(shifted, references, self.control_metrics)
+        return {f"{name}_shuffled": value for name, value in shuffled.corpus.items()}
 
 
-def corpus_scores(
-    captions: dict[Any, str], references: dict[Any, list[str]], metrics: tuple[str, ...]
-) -> dict[str, float]:
-    """Corpus scores that could be computed; BLEU and CIDEr-D in their natural units, as torch floats log them."""
-    corpus = score_captions(captions, references, metrics).corpus
-    return {name: value for name, value in corpus.items() if value is not None}
+def provenance(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    """What the captions depend on: seeds, the model's parts and settings, the checkpoint's hash, versions."""
+    config = _shortened(pl_module.description()) if hasattr(pl_module, "description") else {}
+    global_seed = os.environ.get("PL_GLOBAL_SEED")
+    return {
+        "seeds": {
+            "noise": getattr(pl_module, "seed", None),
+            "seed_everything": int(global_seed) if global_seed is not None else None,
+        },
+        "sampler": config.get("components", {}).get("sampler"),
+        "guidance": config.get("guidance"),
+        "num_candidates": config.get("settings", {}).get("num_candidates"),
+        "precision": str(trainer.precision),
+        "config": config,
+        "checkpoint": checkpoint_of(trainer),
+        "versions": {name: _version(name) for name in LIBRARIES},
+    }
+
+
+def checkpoint_of(trainer: Trainer) -> dict[str, str | None] | None:
+    """Path and sha256 of the file the weights came from; None in training, where they have moved on from it."""
+    if trainer.state.fn == "fit" or not trainer.ckpt_path:
+        return None
+    path = Path(str(trainer.ckpt_path))
+    if not path.is_file():  # a sharded checkpoint is a folder
+        return {"path": str(path), "sha256": None}
+    with path.open("rb") as file:
+        return {"path": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    """An int where all are the same."""
+    return values[0] if len(set(values)) == 1 else sum(values) / len(values)
+
+
+def _shortened(value: Any) -> Any:
+    """The same with long texts, such as a whole vocabulary, given by their hash."""
+    if isinstance(value, dict):
+        return {key: _shortened(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shortened(item) for item in value]
+    if isinstance(value, str) and len(value) > _LONG:
+        return f"sha256:{hashlib.sha256(value.encode()).hexdigest()} ({len(value)} characters)"
+    return value
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

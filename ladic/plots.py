@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ladic.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def read_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
@@ -41,12 +46,42 @@ def training_figure(curves: dict[str, list[tuple[int, float]]]) -> bytes:
             losses.plot(*zip(*curves[name], strict=True), label=name, linewidth=1, marker="." if "val" in name else "")
     for name in ("val/CIDEr-D", "val/CIDEr-D_shuffled", "val/BLEU-4", "val/wholly_true"):
         if name in curves:
-            scores.plot(*zip(*curves[name], strict=True), label=name, marker=".")
-    for axes, title in ((losses, "loss"), (scores, "validation")):
+            steps, values = zip(*curves[name], strict=True)
+            scores.plot(steps, [100 * value for value in values], label=name, marker=".")
+    for axes, title in ((losses, "loss"), (scores, "validation, times 100")):
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=8)
+    return _png(figure)
+
+
+def length_figure(captions: Sequence[int], references: Sequence[int]) -> bytes:
+    """PNG of the share of captions and of references by their number of words."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    axes = figure.subplots()
+    longest = max([*captions, *references])
+    width = max(1, -(-(longest + 1) // 60))  # paragraphs: several lengths to a bar
+    edges = [width * i - 0.5 for i in range(longest // width + 2)]
+    for lengths, label, style in (
+        (references, "references", {"color": "#c9d1dd"}),
+        (captions, "captions", {"histtype": "step", "color": "#1f5fbf", "linewidth": 1.8}),
+    ):
+        mean = sum(lengths) / len(lengths)
+        share = [100 / len(lengths)] * len(lengths)
+        axes.hist(lengths, edges, weights=share, label=f"{label} (mean {mean:.1f})", **style)  # type: ignore[arg-type]
+    axes.set(xlabel="words", ylabel="% of them")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3, axis="y")
+    axes.set_axisbelow(True)
+    axes.legend(fontsize=8)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -72,7 +72,7 @@ def length_figure(captions: Sequence[int], references: Sequence[int]) -> bytes:
     ):
         mean = sum(lengths) / len(lengths)
         share = [100 / len(lengths)] * len(lengths)
-        axes.hist(lengths, edges, weights=share, label=f"{label} (mean {mean:.1f})", **style)  # type: ignore[arg-type]
+        axes.hist(lengths, edges, weights=share, label=f"{label} (mean {mean:.1f})", **style)
     axes.set(xlabel="words", ylabel="% of them")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3, axis="y")

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_metrics_golden import CAPTIONS, CORPUS, PER_IMAGE, REFERENCES
 
 from ladic.cli.score import main
@@ -15,6 +16,8 @@ from ladic.metrics.caption_files import read_captions, read_references
 from ladic.metrics.functional.bleu import bleu
 from ladic.metrics.functional.bootstrap import mean_of, paired_bootstrap
 from ladic.metrics.functional.by_length import bleu_by_length
+from ladic.metrics.functional.clip_score import clip_score
+from ladic.metrics.picture_files import find_pictures
 
 # The images of the golden set by number and by COCO's kind of file name.
 NUMBER = {name: 100 + i for i, name in enumerate(CAPTIONS)}
@@ -244,6 +247,70 @@ def test_what_cannot_be_had_is_null_in_the_table(save, tmp_path, capsys):
     out = capsys.readouterr().out
     assert f"{'METEOR':<16}{'null':>9}" in out
     assert "METEOR: null, because" in out
+
+
+class Colours:
+    """A stand-in for CLIP: a picture has the features of its colour, a text those of its length."""
+
+    def __init__(self, model, weights):
+        assert (model, weights) == ("ViT-B-32-quickgelu", "openai")
+
+    def image_features(self, images):
+        return np.array([image.getpixel((0, 0)) for image in images], np.float64)
+
+    def text_features(self, texts):
+        return np.array([[len(text), 1, 9] for text in texts], np.float64)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures" / "val2014"
+    folder.mkdir(parents=True)
+    for name, number in NUMBER.items():
+        Image.new("RGB", (2, 2), (number, 7, 200)).save(folder / FILE[name].replace(".jpg", ".png"))
+    return folder.parent
+
+
+@pytest.mark.parametrize("key", [NUMBER, {name: file.replace(".jpg", ".png") for name, file in FILE.items()}])
+def test_clip_score_finds_the_pictures(key, save, pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ladic.metrics.clip_score.ClipFeatures", Colours)
+    refs = save("refs.json", {key[name]: texts for name, texts in REFERENCES.items()})
+    results = save("results.json", coco_results(key))
+    out = tmp_path / "scores.csv"
+    assert main([results, "--references", refs, *EXACT, "--images", str(pictures), "--csv", str(out)]) == 0
+    assert "RefCLIPScore" in capsys.readouterr().out
+    rows = list(csv.DictReader(out.open()))
+    clip = Colours("ViT-B-32-quickgelu", "openai")
+    for name, row in zip(sorted(NUMBER, key=lambda n: str(key[n])), rows, strict=True):
+        said = clip.text_features(["A photo depicts " + CAPTIONS[name]])
+        assert float(row["CLIPScore"]) == pytest.approx(clip_score([[NUMBER[name], 7, 200]], said)[0])
+
+
+def test_the_references_say_which_file_an_id_is(save, pictures, monkeypatch):
+    entries = read_references(save("refs.json", references_as("karpathy")))
+    ids = [7 * i for i in range(len(REFERENCES))]  # imgid, which no file is named for
+    assert [file.stem for file in find_pictures(pictures, [100, 103], entries).values()] == [
+        "COCO_val2014_000000000100", "COCO_val2014_000000000103",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match=r"9 of 9 images have no picture among its 9: 0, 7, 14, 21, 28"):
+        find_pictures(pictures, ids)
+    for file in list(pictures.rglob("*.png")):
+        file.rename(file.with_suffix(".jpg"))  # as the references name them
+    found = find_pictures(pictures, ids, entries)
+    assert [file.name for file in found.values()] == list(FILE.values())
+
+
+def test_what_clip_score_lacks(save, pictures, tmp_path, capsys):
+    words = [save("r.json", coco_results()), "--references", save("g.json", references_as("plain")), *EXACT]
+    weights = ["--clip-weights", str(tmp_path / "nowhere.pt")]
+    assert main([*words, "--images", str(pictures), *weights]) == 0
+    out = capsys.readouterr().out
+    assert "CLIPScore, RefCLIPScore: null, because CLIPScore needs the weights" in out
+    with pytest.raises(UsageError, match=r"--images .*gone: there is no such folder"):
+        main([*words, "--images", str(tmp_path / "gone")])
+    next(pictures.rglob("*100.png")).unlink()
+    with pytest.raises(UsageError, match="1 of 9 images have no picture among its 8: 100"):
+        main([*words, "--images", str(pictures)])
 
 
 def test_the_same_caption_twice_is_one(save):

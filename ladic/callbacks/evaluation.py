@@ -88,7 +88,7 @@ class CaptionEvaluation(Callback):
         self._started = time.perf_counter()
 
     def _add(self, outputs: CaptionOutput, batch: CaptionBatch) -> None:
-        spent = [{"nfe": outputs["nfe"]}] * len(outputs["captions"])
+        spent = [{"nfe": float(outputs["nfe"])}] * len(outputs["captions"])
         self.store.add(outputs["image_id"], outputs["captions"], batch["references"], spent)
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
@@ -157,7 +157,8 @@ class CaptionEvaluation(Callback):
 
 def provenance(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
     """What the captions depend on: seeds, the model's parts and settings, the checkpoint's hash, versions."""
-    config = _shortened(pl_module.description()) if hasattr(pl_module, "description") else {}
+    description = getattr(pl_module, "description", None)
+    config = _shortened(description()) if callable(description) else {}
     global_seed = os.environ.get("PL_GLOBAL_SEED")
     return {
         "seeds": {
@@ -185,9 +186,10 @@ def checkpoint_of(trainer: Trainer) -> dict[str, str | None] | None:
         return {"path": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def _mean(values: Sequence[float]) -> float:
-    """An int where all are the same."""
-    return values[0] if len(set(values)) == 1 else sum(values) / len(values)
+def _mean(counts: Sequence[float]) -> float:
+    """Their mean, an int where it is whole."""
+    mean = sum(counts) / len(counts)
+    return int(mean) if mean.is_integer() else mean
 
 
 def _shortened(value: Any) -> Any:

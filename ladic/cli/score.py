@@ -19,12 +19,14 @@ import numpy as np
 from ladic import __version__
 from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
-from ladic.metrics.caption_files import LAYOUTS, read_captions, read_ids, read_references
+from ladic.metrics.caption_files import LAYOUTS, References, read_captions, read_ids, read_references
 from ladic.metrics.functional.bleu import bleu
 from ladic.metrics.functional.bootstrap import CorpusScore, Difference, mean_of, paired_bootstrap
 from ladic.metrics.functional.by_length import EDGES, LengthBin, bleu_by_length
 from ladic.metrics.functional.cider import DocumentFrequencies
 from ladic.metrics.functional.jars import Unavailable
+from ladic.metrics.functional.mean import mean
+from ladic.metrics.picture_files import find_pictures
 from ladic.metrics.scoring import METRICS, TOKENIZERS, ImageId, Scores, score_captions
 
 if TYPE_CHECKING:
@@ -33,9 +35,10 @@ if TYPE_CHECKING:
 DEFAULT_METRICS = [name for name in METRICS if name != "bertscore"]  # it loads a large model
 # Shown as papers print them, times 100; these are shown as they are.
 _AS_IS = ("Length ratio", "Brevity penalty", "Mean length", "distinct", "Repetition", "Stutter")
+_CLIP_BATCH = 64
 _FEW = 30  # images below which a corpus score says little
 # Corpus scores that are means over images; METEOR's isn't, and has no interval.
-_MEANS = ("ROUGE-L", "CIDEr-D", "SPICE", "BERTScore", "Repetition", "Stutter")
+_MEANS = ("ROUGE-L", "CIDEr-D", "SPICE", "BERTScore", "Repetition", "Stutter", "CLIPScore", "RefCLIPScore")
 
 
 def main(argv: list[str]) -> int:
@@ -70,6 +73,9 @@ def parse(argv: list[str]) -> Namespace:
     add("--java-package", metavar="DIR", help="pycocoevalcap's folder, for METEOR, SPICE and --tokenizer java")
     add("--bert-model", default="roberta-large", help="for bertscore: a hub name or a local folder")
     add("--bert-layers", type=int, help="for bertscore: the layer compared (17 for roberta-large)")
+    add("--images", metavar="FOLDER", help="pictures: adds CLIPScore and RefCLIPScore")
+    add("--clip-model", default="ViT-B-32-quickgelu", help="for --images: an open_clip architecture")
+    add("--clip-weights", default="openai", help="for --images: an open_clip tag or a checkpoint's path")
     add("--document-frequencies", metavar="FILE", help="for cider: a stored corpus instead of these references")
     options = parser.parse_args(argv)
     options.metrics = [name.strip() for name in options.metrics.split(",") if name.strip()]
@@ -130,6 +136,8 @@ def run(options: Namespace) -> int:
         except UsageError as error:
             raise UsageError(f"{file}: {error}") from error
 
+    if options.images:
+        add_clip_scores(scored, systems, people, references, options)
     differences = compare(scored[0], scored[1], options) if len(scored) == 2 else {}
     bins = []
     if options.by_length or options.plot:
@@ -158,6 +166,45 @@ def paired(files: Sequence[str], systems: list[dict[ImageId, str]], partial: boo
             f"{len(odd)} images are in only one of {files[0]} and {files[1]}: {shown}; --partial compares the others"
         )
     return [{i: text for i, text in system.items() if i in first and i in second} for system in systems]
+
+
+def add_clip_scores(
+    scored: Sequence[Scores],
+    systems: Sequence[dict[ImageId, str]],
+    people: dict[ImageId, list[str]],
+    references: References,
+    options: Namespace,
+) -> None:
+    """Put CLIPScore and RefCLIPScore into the scores of each system, or the reason why they can't be had."""
+    names = ("CLIPScore", "RefCLIPScore")
+    pictures = find_pictures(options.images, dict.fromkeys(i for system in systems for i in system), references)
+    from PIL import Image, UnidentifiedImageError
+
+    from ladic.metrics import clip_score  # torch and open_clip, only when asked for
+
+    try:
+        clip = clip_score.ClipFeatures(options.clip_model, options.clip_weights)
+    except Unavailable as error:
+        for scores in scored:
+            scores.corpus.update(dict.fromkeys(names))
+            scores.unavailable.update(dict.fromkeys(names, str(error)))
+        return
+    except ValueError as error:
+        raise UsageError(f"--clip-weights {options.clip_weights!r}: {error}") from error
+    for scores, captions in zip(scored, systems, strict=True):
+        metric = clip_score.CLIPScore(clip)
+        ids = list(scores.per_image)
+        for start in range(0, len(ids), _CLIP_BATCH):
+            batch = ids[start : start + _CLIP_BATCH]
+            try:
+                images = [Image.open(pictures[i]).convert("RGB") for i in batch]
+            except (OSError, UnidentifiedImageError) as error:
+                raise UsageError(f"--images {options.images}: {error}") from error
+            metric.update([captions[i] for i in batch], [people[i] for i in batch], batch, images)
+        numbers = metric.store().numbers
+        for i in ids:
+            scores.per_image[i].update(numbers[i])
+        scores.corpus.update({name: mean(numbers[i][name] for i in ids) for name in names})
 
 
 def compare(first: Scores, second: Scores, options: Namespace) -> dict[str, Difference]:

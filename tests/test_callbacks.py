@@ -199,6 +199,9 @@ def test_the_files_of_one_process(tmp_path):
     assert scores["scores"] == score_captions(dict(enumerate(CAPTIONS)), dict(enumerate(REFERENCES))).corpus
     assert (scores["images"], scores["nfe"], scores["step"], scores["config"]) == (5, 4, 7, {})
     assert read(tmp_path, "per_image_val")[1]["caption"] == ""
+    first = (tmp_path / "results_val.json").read_bytes()
+    evaluate(FakeTrainer(is_global_zero=True, world_size=1, default_root_dir=str(tmp_path)), [[3, 0], [4, 2, 1]])
+    assert (tmp_path / "results_val.json").read_bytes() == first  # whatever order the captions came in
 
 
 def test_captions_survive_a_failure_of_scoring(tmp_path, monkeypatch):

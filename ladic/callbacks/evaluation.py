@@ -16,7 +16,7 @@ from lightning import Callback, LightningModule, Trainer
 from ladic.errors import UsageError
 from ladic.features import write_json
 from ladic.metrics.caption_store import CaptionStore
-from ladic.metrics.scoring import METRICS, Scores, score_captions
+from ladic.metrics.scoring import METRICS, Scores, id_order, score_captions
 from ladic.types import CaptionBatch, CaptionOutput
 
 TEST_METRICS = ("bleu", "rouge", "cider", "meteor", "length", "repetition", "distinct")
@@ -116,7 +116,9 @@ class CaptionEvaluation(Callback):
         self, trainer: Trainer, pl_module: LightningModule, split: str, gathered: CaptionStore, seconds: float
     ) -> dict[str, float]:
         """The scores that could be had; for rank 0."""
-        folder, captions = Path(trainer.default_root_dir), gathered.captions
+        folder = Path(trainer.default_root_dir)
+        # In the order of their ids: the files, and whose neighbour the control takes, don't depend on the ranks.
+        captions = {i: gathered.captions[i] for i in sorted(gathered.captions, key=id_order)}
         write = write_json if not trainer.sanity_checking else lambda *_: None
         # First of all: captions are what took the time, and `ladic score` can score them later.
         write(folder / f"results_{split}.json", [{"image_id": i, "caption": c} for i, c in captions.items()])

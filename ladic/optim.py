@@ -39,7 +39,7 @@ class WarmupDecay:
 
     def factor(self, step: int, total_steps: int) -> float:
         """Share of the peak learning rate at a step."""
-        warm = max(1, round(self.warmup * total_steps))
+        warm = round(self.warmup * total_steps)
         if step < warm:
             return (step + 1) / (warm + 1)
         progress = min(1.0, (step - warm) / max(1, total_steps - warm))

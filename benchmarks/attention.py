@@ -1,6 +1,6 @@
-"""``python -m benchmarks.attention``: why ``ladic.components.denoisers.layers.attend`` is written out on CPUs.
+"""``python -m benchmarks.attention``: why ``ladic.components.denoisers.layers.attend`` is written out in bf16 on CPUs.
 
-Compares it with ``scaled_dot_product_attention`` at the lengths of captions, forwards and backwards.
+Compares the written-out form with ``scaled_dot_product_attention`` at the lengths of captions, forwards and backwards.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.timing import interleaved, machine
-from ladic.components.denoisers.layers import attend
+
+
+def written_out(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Two matrix products and a softmax, whatever the precision."""
+    return torch.softmax((query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2), dim=-1) @ value
 
 
 def main() -> None:
@@ -30,7 +34,7 @@ def main() -> None:
 
             times = interleaved(
                 {
-                    "written out": partial(both, attend, (query, key, value)),
+                    "written out": partial(both, written_out, (query, key, value)),
                     "fused": partial(both, F.scaled_dot_product_attention, (query, key, value)),
                 }
             )

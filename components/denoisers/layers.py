@@ -40,11 +40,10 @@ class Attention(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
     """softmax(Q K^T / sqrt(d)) V for queries (B, heads, L, d) and keys and values (B, heads, N, d).
 
-    On a GPU this is PyTorch's fused attention. On a CPU its fused kernel is made for long sequences: at 24 queries
-    and 24 to 64 keys two matrix products and a softmax take a third of its time forwards and backwards in bf16
-    (``python -m benchmarks.attention``).
+    This is PyTorch's fused attention, but for bfloat16 on a CPU: there, at 24 queries and 24 to 64 keys, two matrix
+    products and a softmax take about a fifth of its time forwards and backwards (``benchmarks/results/attention.md``).
     """
-    if query.device.type != "cpu":
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
     weights = torch.softmax((query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2), dim=-1)
     return F.dropout(weights, dropout) @ value.to(weights.dtype) if dropout else weights @ value.to(weights.dtype)

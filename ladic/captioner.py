@@ -26,7 +26,8 @@ from ladic.generation import Generation, generate, noise_seed
 from ladic.guidance import ClassifierFreeGuidance
 from ladic.losses import LatentLoss, caption_loss, latent_loss
 from ladic.optim import WarmupDecay, parameter_groups
-from ladic.rerank import CandidateSelector, MinimumBayesRiskSelector
+from ladic.reconstruction import Reconstruction
+from ladic.rerank import CandidateSelector, Evidence, MinimumBayesRiskSelector
 from ladic.spec import build, describe
 from ladic.types import CaptionBatch, CaptionOutput, ImagePreprocess, TokenBatch
 
@@ -250,10 +251,30 @@ class LatentDiffusionCaptioner(LightningModule):
             seed=self.seed,
         )
 
+    @torch.no_grad()
+    def choose(self, batch: CaptionBatch, candidates: list[list[str]]) -> tuple[list[str], list[int]]:
+        """The selector's caption for each image of a batch, and the network evaluations that choosing took."""
+        tokens = self.image_tokens(batch)
+        reconstruct = Reconstruction(
+            tokens,
+            batch["image_id"],
+            denoiser=self.denoiser,
+            latent_space=self.latent_space,
+            schedule=self.noise_schedule,
+            seed=self.seed,
+        )
+        return self.selector.select(candidates, Evidence(batch.get("image"), tokens, reconstruct)), reconstruct.nfe
+
     def _caption_batch(self, batch: CaptionBatch) -> CaptionOutput:
+        batch = {**batch, "image_tokens": self.image_tokens(batch)}  # sampling and choosing share one encoding
         generation = self.generate(batch)
-        captions = self.selector.select(generation.candidates, batch.get("image"))
-        return {"image_id": batch["image_id"], "captions": captions, "nfe": generation.nfe}
+        captions, spent = self.choose(batch, generation.candidates)
+        return {
+            "image_id": batch["image_id"],
+            "captions": captions,
+            "nfe": generation.nfe,
+            "selection_nfe": spent,
+        }
 
     def _log_validation_losses(self, batch: CaptionBatch) -> None:
         """Losses on each image's first reference, with noise that is the same at every validation."""

@@ -53,9 +53,23 @@ class WarmupDecay:
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices, which decay, and vectors (biases, norms), which don't."""
+    """Trainable parameters in three groups.
+
+    1. Weights of the linear layers inside the network, marked ``hidden``: what Muon is for. A layer that scores a
+       vocabulary is none of them.
+    2. All other matrices: embeddings, convolutions, the head.
+    3. Vectors (biases, norms), which don't decay.
+    """
+    heads = [head for part in module.modules() if isinstance(head := getattr(part, "head", None), nn.Module)]
+    scoring = {id(parameter) for head in heads for parameter in head.parameters()}
+    linear = {id(part.weight) for part in module.modules() if isinstance(part, nn.Linear)} - scoring
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [parameter for parameter in trained if parameter.dim() > 1]},
-        {"params": [parameter for parameter in trained if parameter.dim() <= 1], "weight_decay": 0.0},
+    hidden = [parameter for parameter in trained if id(parameter) in linear]
+    matrices = [parameter for parameter in trained if id(parameter) not in linear and parameter.dim() > 1]
+    vectors = [parameter for parameter in trained if id(parameter) not in linear and parameter.dim() <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": hidden, "hidden": True},
+        {"params": matrices},
+        {"params": vectors, "weight_decay": 0.0},
     ]
+    return [group for group in groups if group["params"]]

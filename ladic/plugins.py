@@ -61,7 +61,7 @@ KINDS = (
         "--model.noise_schedule",
     ),
     Kind("samplers", "sampler", "ladic.components.samplers.base.Sampler", "--model.sampler"),
-    Kind("selectors", "selector", "ladic.rerank.CandidateSelector", "--model.selector"),
+    Kind("selectors", "selector", "ladic.rerank.base.CandidateSelector", "--model.selector"),
     Kind("datamodules", "datamodule", "ladic.datamodules.base.CaptionDataModule", "--data"),
 )
 

@@ -62,11 +62,13 @@ class CaptionOutput(TypedDict):
     Attributes:
         image_id, captions: one of each per row.
         nfe: network evaluations spent on each candidate, as they were counted.
+        selection_nfe: network evaluations that choosing among an image's candidates took, for each image.
     """
 
     image_id: list[int | str]
     captions: list[str]
     nfe: int
+    selection_nfe: NotRequired[list[int]]
 
 
 class CaptionerLike(Protocol):

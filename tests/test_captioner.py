@@ -29,7 +29,7 @@ from ladic.components import (
 from ladic.errors import UsageError
 from ladic.guidance import ClassifierFreeGuidance
 from ladic.optim import WarmupDecay
-from ladic.rerank import MinimumBayesRiskSelector
+from ladic.rerank import Evidence, MinimumBayesRiskSelector
 from ladic.testing import tiny_text_space
 from ladic.types import CaptionBatch
 
@@ -400,8 +400,9 @@ def test_validation_losses_are_the_same_each_time_and_leave_the_generator_alone(
 
 def test_the_selector_picks_among_the_candidates() -> None:
     class Last(MinimumBayesRiskSelector):
-        def select(self, candidates: list[list[str]], images: Tensor | None = None) -> list[str]:
-            assert images is not None
+        def select(self, candidates: list[list[str]], evidence: Evidence) -> list[str]:  # type: ignore[override]
+            assert evidence.images is not None
+            assert evidence.image_tokens is not None
             assert [len(options) for options in candidates] == [3] * 4
             return [options[-1] for options in candidates]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import ladic.components as C
-from ladic import testing
-from ladic.rerank import CandidateSelector, MinimumBayesRiskSelector
+from ladic import rerank, testing
+from ladic.rerank import CandidateSelector, Evidence
 from ladic.spec import Buildable
 
 TINY_TOWER = {
@@ -48,6 +48,7 @@ TINY: dict[type, list[Callable[[], Buildable]]] = {
         lambda: testing.tiny_text_space(layer=3, special_token="."),
     ],
     C.EmbeddingLatentSpace: [embedding_space, lambda: embedding_space(special_token=".")],
+    rerank.PhraseSelector: [lambda: rerank.PhraseSelector("shapes")],
     C.CrossAttentionDenoiser: [
         lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=2, ffn_width=16),
         lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=1, dropout=0.0, norm="pre"),
@@ -57,7 +58,11 @@ TINY: dict[type, list[Callable[[], Buildable]]] = {
 
 def check_selector(selector: CandidateSelector) -> None:
     candidates = [["a dog", "a cat", "a dog runs"], ["one"], ["", "x"]]
-    chosen = selector.select(candidates, torch.zeros(3, 3, 8, 8))
+    tokens = torch.randn(3, 4, 160)  # the width of what `PhraseSelector` was fitted on
+    evidence = Evidence(torch.zeros(3, 3, 8, 8), tokens, lambda rows, *_: (torch.rand(len(rows)),) * 2)
+    scores = selector.scores(candidates, evidence)
+    assert [len(row) for row in scores] == [3, 1, 2], "a score for every candidate"
+    chosen = selector.select(candidates, evidence)
     assert len(chosen) == 3
     assert all(caption in options for caption, options in zip(chosen, candidates, strict=True))
     testing.check_rebuilds(selector)
@@ -100,7 +105,8 @@ def test_keeps_its_kinds_contract(check: Callable[[Any], None], make: Callable[[
 def test_every_public_component_is_among_them() -> None:
     public = {getattr(C, name) for name in C.__all__}
     concrete = {cls for cls in public if issubclass(cls, Buildable) and not inspect.isabstract(cls)}
-    assert concrete | {MinimumBayesRiskSelector} == {cls for base in CHECKS for cls in registered(base)}
+    selectors = {getattr(rerank, name) for name in rerank.__all__} - {CandidateSelector, Evidence}
+    assert concrete | selectors == {cls for base in CHECKS for cls in registered(base)}
 
 
 def test_the_kit_notices_a_schedule_that_rises() -> None:

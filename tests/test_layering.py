@@ -11,7 +11,9 @@ FOLDERS = {"ladic": "ladic", "components": "ladic.components", "datamodules": "l
 KINDS = ("denoisers", "image_encoders", "latent_spaces", "noise_schedules", "samplers")
 BASE = ("ladic.errors", "ladic.spec", "ladic.types")
 CONTRACTS = tuple(f"ladic.components.{kind}.base" for kind in KINDS)
-PLAIN = tuple(f"ladic.{name}" for name in ("losses", "guidance", "generation", "infill", "rerank"))
+PLAIN = tuple(
+    f"ladic.{name}" for name in ("losses", "guidance", "generation", "infill", "rerank", "phrases", "reconstruction")
+)
 TRAINING = ("lightning", "pytorch_lightning", "torchmetrics")
 
 # module or package -> what it may import of ladic (prefixes) and which outside libraries it may not.
@@ -29,6 +31,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.metrics": ((*BASE, "ladic.metrics"), ("lightning", "pytorch_lightning")),
     "ladic.features": (BASE, TRAINING),  # files of image tokens: the captioner makes them, datamodules read them
     "ladic.optim": (BASE, TRAINING),
+    "ladic.muon": (BASE, TRAINING),
     "ladic.checkpoints": ((*BASE, "ladic.components"), TRAINING),
     "ladic.datamodules": ((*BASE, "ladic.features", "ladic.datamodules"), ()),
     **{module: ((*BASE, *CONTRACTS, *PLAIN), TRAINING) for module in PLAIN},

@@ -88,7 +88,8 @@ class CaptionEvaluation(Callback):
         self._started = time.perf_counter()
 
     def _add(self, outputs: CaptionOutput, batch: CaptionBatch) -> None:
-        spent = [{"nfe": float(outputs["nfe"])}] * len(outputs["captions"])
+        chosen = outputs.get("selection_nfe", [0] * len(outputs["captions"]))
+        spent = [{"nfe": float(outputs["nfe"]), "selection_nfe": float(count)} for count in chosen]
         self.store.add(outputs["image_id"], outputs["captions"], batch["references"], spent)
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
@@ -138,7 +139,11 @@ class CaptionEvaluation(Callback):
                 "images": len(captions),
                 # Outside training, trainer.global_step stays 0 whatever was loaded.
                 "step": trainer.global_step if trainer.state.fn == "fit" else getattr(pl_module, "loaded_step", 0),
-                "nfe": _mean([numbers["nfe"] for numbers in gathered.numbers.values()]),
+                # Of one candidate, and for choosing among all of an image.
+                **{
+                    name: _mean([numbers[name] for numbers in gathered.numbers.values()])
+                    for name in ("nfe", "selection_nfe")
+                },
                 "seconds": round(seconds, 3),
                 "seconds_per_image": round(seconds / len(captions), 6),
                 "scoring_seconds": round(scoring, 3),

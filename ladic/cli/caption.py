@@ -69,11 +69,21 @@ def main(argv: list[str]) -> int:
             "image_id": [content_id(path) for path, _ in pictures],
             "image": torch.stack([tensor for _, tensor in pictures]).to(device),
         }
+        with torch.inference_mode():
+            rows["image_tokens"] = model.image_tokens(rows)
         generation = model.generate(rows)
-        chosen = model.selector.select(generation.candidates, rows["image"])
-        for (path, _), caption, candidates in zip(pictures, chosen, generation.candidates, strict=True):
+        chosen, spent = model.choose(rows, generation.candidates)
+        for (path, _), caption, candidates, choosing in zip(
+            pictures, chosen, generation.candidates, spent, strict=True
+        ):
             if options.json:
-                record = {"image": str(path), "caption": caption, "candidates": candidates, "nfe": generation.nfe}
+                record = {
+                    "image": str(path),
+                    "caption": caption,
+                    "candidates": candidates,
+                    "nfe": generation.nfe,
+                    "selection_nfe": choosing,
+                }
                 print(json.dumps(record, ensure_ascii=False))
             else:
                 print(f"{path}: {caption}" if len(files) > 1 else caption)

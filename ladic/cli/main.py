@@ -41,6 +41,7 @@ COMMANDS = {
     "pretrain-image": Command("pretrain_image", "train a small image encoder on a datamodule's pictures and captions"),
     "pretrain-text": Command("pretrain_text", "train a small BERT and its tokenizer on a datamodule's captions"),
     "fit-space": Command("fit_space", "fit a text latent space: statistics, and the head where it has none"),
+    "fit-phrases": Command("fit_phrases", "fit a detector of caption phrases on image tokens, to choose candidates by"),
     "cache-features": Command("cache_features", "save the image tokens of a frozen encoder for a datamodule"),
     "score": Command("score", "score a file of captions against references"),
     "report": Command("report", "draw the HTML report of a run"),

@@ -1,15 +1,14 @@
 """``ladic pretrain-image``: an image encoder from nothing but captioned pictures, with no hub.
 
 The encoder learns to say, token by token, which words and short phrases the picture's captions have. A phrase is in
-the picture if some token says so (weak supervision as in Fang et al. 2015, "From Captions to Visual Concepts and
-Back", §3, with a soft maximum), so that "striped", "red" and "striped red circle" end up in the token where the thing
-is. The result is a safetensors file for an encoder's ``weights``.
+the picture if some token says so (weak supervision, see ``ladic.phrases``), so that "striped", "red" and "striped red
+circle" end up in the token where the thing is. The result is a safetensors file for an encoder's ``weights``.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,16 +67,11 @@ def pretrain(encoder: ImageEncoder, source: CaptionSource, options: Any) -> None
 
     from ladic.datamodules.transforms import to_tensor
     from ladic.losses import phrase_presence_loss
+    from ladic.phrases import PhraseDetector, frequent_phrases
 
-    phrases = frequent_phrases(source, options.phrase, options.least)
-    head = nn.Linear(encoder.width, len(phrases))
-    # Every phrase starts at its own frequency: otherwise the first hundred steps only learn which are rare.
-    share = torch.tensor(list(phrases.values())).clamp(1e-3, 1 - 1e-3)
-    with torch.no_grad():
-        head.weight.mul_(0.1)
-        head.bias.copy_(torch.logit(share) - torch.log(torch.tensor(float(encoder.num_tokens))))
-    index = {phrase: number for number, phrase in enumerate(phrases)}
-    parameters = [*encoder.parameters(), *head.parameters()]
+    phrases = frequent_phrases(sample(source), options.phrase, options.least)
+    detector = PhraseDetector(phrases, encoder.width, encoder.num_tokens)
+    parameters = [*encoder.parameters(), *detector.parameters()]
     optimizer = torch.optim.AdamW(parameters, options.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, total_steps=options.steps)
     print(f"pretrain-image: {len(source)} pictures, {len(phrases)} phrases, {options.steps} steps", flush=True)
@@ -90,11 +84,10 @@ def pretrain(encoder: ImageEncoder, source: CaptionSource, options: Any) -> None
         present = torch.zeros(len(rows), len(phrases))
         for place, row in enumerate(rows):
             if row not in labels:
-                found = phrases_of(source.captions(row), options.phrase) & index.keys()
-                labels[row] = torch.tensor(sorted(index[phrase] for phrase in found), dtype=torch.long)
+                labels[row] = detector.present(source.captions(row))
             present[place, labels[row]] = 1
         with torch.autocast("cpu", torch.bfloat16):
-            logits = head(encoder(images))
+            logits = detector(encoder(images))
         loss = phrase_presence_loss(logits, present).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -107,27 +100,7 @@ def pretrain(encoder: ImageEncoder, source: CaptionSource, options: Any) -> None
     encoder.eval()
 
 
-def frequent_phrases(source: CaptionSource, longest: int, least: float, sample: int = 3000) -> dict[str, float]:
-    """Phrases that more than ``least`` of the pictures have, and not nearly all, each with its share."""
-    looked_at = min(sample, len(source))
-    counts = Counter(phrase for index in range(looked_at) for phrase in phrases_of(source.captions(index), longest))
-    shares = {phrase: count / looked_at for phrase, count in sorted(counts.items())}
-    return {phrase: share for phrase, share in shares.items() if least <= share <= 0.995}
-
-
-def phrases_of(captions: list[str], longest: int) -> set[str]:
-    """Runs of one to ``longest`` words that occur in the captions.
-
-    Example:
-        >>> sorted(phrases_of(["a red dog"], 2))
-        ['a', 'a red', 'dog', 'red', 'red dog']
-    """
-    found = set()
-    for caption in captions:
-        words = caption.replace(",", " ").split()
-        found |= {
-            " ".join(words[start : start + size])
-            for size in range(1, longest + 1)
-            for start in range(len(words) - size + 1)
-        }
-    return found
+def sample(source: CaptionSource, size: int = 3000) -> Iterator[list[str]]:
+    """Captions of the first pictures, picture by picture."""
+    for index in range(min(size, len(source))):
+        yield source.captions(index)

@@ -1,22 +1,11 @@
-"""Choosing one caption among candidates."""
+"""Minimum Bayes risk: the candidate that agrees best with all others."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections import Counter
 
-from torch import Tensor
-
-from ladic.spec import Buildable
-
-
-class CandidateSelector(Buildable, ABC):
-    """Picks one of the candidates of each image."""
-
-    @abstractmethod
-    def select(self, candidates: list[list[str]], images: Tensor | None = None) -> list[str]:
-        """One caption per image; ``images`` (B, 3, H, W) for selectors that look at them."""
+from ladic.rerank.base import CandidateSelector, Evidence
 
 
 class MinimumBayesRiskSelector(CandidateSelector):
@@ -36,16 +25,17 @@ class MinimumBayesRiskSelector(CandidateSelector):
     def __init__(self, max_order: int = 4) -> None:
         self.max_order = max_order
 
-    def select(self, candidates: list[list[str]], images: Tensor | None = None) -> list[str]:
-        return [self._best(captions) for captions in candidates]
+    def scores(self, candidates: list[list[str]], evidence: Evidence) -> list[list[float]]:
+        return [self._utilities(captions) for captions in candidates]
 
-    def _best(self, captions: list[str]) -> str:
+    def _utilities(self, captions: list[str]) -> list[float]:
         words = [caption.split() for caption in captions]
         grams = [self._ngrams(tokens) for tokens in words]
-        scores = [
-            sum(self._bleu(i, j, words, grams) for j in range(len(captions)) if j != i) for i in range(len(captions))
+        others = max(1, len(captions) - 1)
+        return [
+            sum(self._bleu(i, j, words, grams) for j in range(len(captions)) if j != i) / others
+            for i in range(len(captions))
         ]
-        return captions[scores.index(max(scores))]
 
     def _ngrams(self, tokens: list[str]) -> list[Counter[tuple[str, ...]]]:
         orders = range(1, self.max_order + 1)

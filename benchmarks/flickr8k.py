@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import subprocess
 from pathlib import Path
 
+from benchmarks.pages import commit, sampling
 from benchmarks.timing import machine
 from ladic.cli.lightning_cli import parse, spec_of
 from ladic.datamodules import CaptionDataModule
@@ -31,10 +31,7 @@ def main() -> None:
     test = json.loads((run / "scores_test.json").read_text())
     captions = {entry["image_id"]: entry["caption"] for entry in json.loads((run / "results_test.json").read_text())}
     (RESULTS / "flickr8k.png").write_bytes(training_figure(curves))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     config = parse(["-c", CONFIG])
-    sampler, guidance = config.model.sampler, config.model.guidance
-    passes = sampler.init_args.num_steps * (1 if guidance.scale == 1 else 2)
     last_step, minutes = curves["train/minutes"][-1]
     scores = test["scores"]
     ratio = scores["CIDEr-D"] / scores["CIDEr-D_shuffled"]
@@ -44,11 +41,9 @@ def main() -> None:
         f"Made by `python -m benchmarks.flickr8k {run}` after the commands at the head of `{CONFIG}`.",
         "",
         f"- {machine()}; bf16-mixed; batch {config.data.init_args.batch_size}; seed {config.seed_everything};",
-        f"  commit {commit}; {datetime.date.today().isoformat()}",
+        f"  commit {commit()}; {datetime.date.today().isoformat()}",
         f"- {last_step + 1} steps, {minutes:.0f} minutes with the validations, from cached features",
-        f"- {sampler.class_path.rpartition('.')[2]}, {sampler.init_args.num_steps} steps, guidance scale "
-        f"{guidance.scale}, NFE {passes} a candidate, {config.model.num_candidates} candidates;",
-        f"  {test['seconds'] / test['images']:.3f} s a picture with scoring",
+        *sampling(test),
         "",
         f"Validation split ({test['images']} pictures), weights averaged (EMA):",
         "",

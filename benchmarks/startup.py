@@ -5,9 +5,12 @@ Every command is a fresh process; the baseline is a bare interpreter timed in th
 
 from __future__ import annotations
 
+import datetime
 import subprocess
 import sys
+from pathlib import Path
 
+from benchmarks.pages import commit
 from benchmarks.timing import interleaved, machine
 
 COMMANDS = {
@@ -23,16 +26,31 @@ PACKAGES = ("torch", "torchmetrics", "torchvision", "lightning", "transformers",
 
 
 def main() -> None:
-    """Prints the medians, then the import time of ``fit --help`` by package."""
+    """Writes the medians, and the import time of ``fit --help`` by package, to ``benchmarks/results/startup.md``."""
     commands = {name: [sys.executable, *words] for name, words in COMMANDS.items()}
     times = interleaved({name: lambda command=command: run(command) for name, command in commands.items()}, 5, 1)
-    print(machine())
     bare = times["python -c pass"]
-    for name, seconds in times.items():
-        print(f"{name:20} {seconds:6.2f} s   {seconds / bare:6.1f} times a bare interpreter")
-    print("\nimports of `ladic fit --help`, seconds spent in the modules of each package:")
-    for name, seconds in sorted(imports().items(), key=lambda item: -item[1]):
-        print(f"  {name:14} {seconds:5.2f}")
+    lines = [
+        "# Start-up",
+        "",
+        "`python -m benchmarks.startup`: fresh processes in turn, medians of 5 after a first round.",
+        "",
+        f"- {machine()}; commit {commit()}; {datetime.date.today().isoformat()}",
+        "",
+        "| command | seconds | times a bare interpreter |",
+        "|---|---:|---:|",
+        *(f"| `{name}` | {seconds:.2f} | {seconds / bare:.1f} |" for name, seconds in times.items()),
+        "",
+        "Where the imports of `ladic fit --help` go (`-X importtime`, which slows them), each module's own seconds",
+        "summed by package; what is left of its time is Lightning's parser reading signatures and docstrings:",
+        "",
+        "| package | seconds |",
+        "|---|---:|",
+        *(f"| {name} | {seconds:.2f} |" for name, seconds in sorted(imports().items(), key=lambda item: -item[1])),
+    ]
+    page = Path(__file__).parent / "results" / "startup.md"
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(page.read_text(encoding="utf-8"))
 
 
 def run(command: list[str]) -> str:

@@ -1,7 +1,8 @@
 """``ladic demo``: the whole way on drawn scenes, from text pretraining to a report, in one command.
 
 It runs the commands that a user would type, one after the other, and prints each. A step whose result is already
-there is skipped and training goes on from its last checkpoint, so a stopped demo can be started again.
+there is skipped and training goes on from its last checkpoint, so a stopped demo can be started again. What each took
+stands in ``seconds.json``.
 """
 
 from __future__ import annotations
@@ -17,18 +18,24 @@ from ladic.cli.parser import LineParser
 
 def main(argv: list[str]) -> None:
     """Runs every step and says where the report is."""
+    from ladic.features import write_json
+
     parser = LineParser("ladic demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder (default %(default)s)")
     parser.add_argument("overrides", nargs="*", help="flags for `ladic fit`, after --")
     options = parser.parse_args(argv)
     started = time.perf_counter()
+    seconds: dict[str, float] = {}
     with resources.as_file(resources.files("ladic.configs") / "demo.yaml") as config:
         for command, result in steps(config, options.output, options.overrides):
             if result is not None and result.exists():
                 print(f"\n$ ladic {shlex.join(command)}\n({result} is there already: skipped)", flush=True)
                 continue
             print(f"\n$ ladic {shlex.join(command)}", flush=True)
+            begun = time.perf_counter()
             run(command)
+            seconds[command[0]] = round(time.perf_counter() - begun, 1)
+    write_json(options.output / "seconds.json", seconds)
     print(f"\nThe report: {(options.output / 'report.html').resolve()}   ({time.perf_counter() - started:.0f} s)")
 
 

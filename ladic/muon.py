@@ -74,7 +74,7 @@ class MuonAdamW(torch.optim.Optimizer):
         super().__init__(params, {**defaults, "hidden": False})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient; what ``closure`` returns."""
         loss = None
         if closure is not None:

@@ -110,6 +110,14 @@ def test_timm_weights_come_from_the_file(tmp_path: Path) -> None:
     images = pictures(read)
     assert torch.equal(read(images), source(images))
     assert not torch.equal(fresh(images), source(images))
+    # A file with a classifier, as published ones have, serves as well; one with anything else over does not.
+    weights = source.model.state_dict()
+    save_file({**timm.create_model("test_resnet").state_dict(), **weights}, file)
+    again = TimmEncoder("test_resnet", checkpoint_path=str(file), image_size=32)
+    assert torch.equal(again(images), read(images))
+    save_file({**weights, "stray.weight": torch.zeros(1)}, file)
+    with pytest.raises(UsageError, match=r"stray\.weight is unknown"):
+        TimmEncoder("test_resnet", checkpoint_path=str(file))
     assert read.checkpoint_args()["checkpoint_path"] is None, "a checkpoint of the captioner doesn't need the file"
 
 

@@ -56,10 +56,11 @@ class TimmEncoder(ImageEncoder):
             self.model = timm.create_model(
                 model_name,
                 pretrained=pretrained,
-                checkpoint_path=checkpoint_path or "",
                 num_classes=0,
                 **(model_kwargs or {}),
             )
+            if checkpoint_path is not None:
+                _load(self.model, checkpoint_path)
         except (OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
             raise _unreadable(model_name, pretrained, checkpoint_path, error) from error
         config = timm.data.resolve_data_config({}, model=self.model)
@@ -96,6 +97,19 @@ class TimmEncoder(ImageEncoder):
                 return features.flatten(1, 2)
             return features.flatten(2).transpose(1, 2)
         return features
+
+
+def _load(model: Any, checkpoint_path: str) -> None:
+    """Loads a weights file; a classifier's weights, which this model was built without, may be over, nothing else."""
+    import timm
+
+    rest = timm.models.load_checkpoint(model, checkpoint_path, strict=False)
+    names = (model.pretrained_cfg or {}).get("classifier") or ()
+    heads = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+    over = [key for key in rest.unexpected_keys if not key.startswith(heads)]
+    if rest.missing_keys or over:
+        what = f"{rest.missing_keys[0]} is missing" if rest.missing_keys else f"{over[0]} is unknown"
+        raise ValueError(f"{len(rest.missing_keys) + len(over)} tensors don't match, {what}")
 
 
 def _unreadable(name: str, pretrained: bool, checkpoint_path: str | None, error: Exception) -> UsageError:

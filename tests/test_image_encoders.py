@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -90,7 +91,6 @@ def test_timms_position_embeddings_are_interpolated_to_another_size(name: str) -
 
 
 def test_timm_preprocessing_follows_the_model_unless_told() -> None:
-    import timm
 
     own = timm.data.resolve_data_config({}, model=timm.create_model("test_resnet"))
     encoder = TimmEncoder("test_resnet")

@@ -1,22 +1,29 @@
-"""``python -m benchmarks.demo RUN``: the page of results of a run of ``make demo``, ``benchmarks/results/demo.md``."""
+"""``python -m benchmarks.demo RUN``: what a run of ``make demo`` reached.
+
+Writes the page ``benchmarks/results/demo.md`` and the README's picture ``docs/demo.png``: the first test scenes, with
+what was said of them and which of it is true.
+"""
 
 from __future__ import annotations
 
 import argparse
 import datetime
 import json
+import textwrap
 from pathlib import Path
 
 from benchmarks.pages import commit, sampling
 from benchmarks.timing import machine
+from ladic.datamodules import ShapesDataModule
 from ladic.plots import read_curves
 
+PICTURE = Path(__file__).parents[1] / "docs" / "demo.png"
 RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
-    """Writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Writes the page and the picture."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--install", type=float, required=True, help="seconds that `make .venv/.installed` took")
     options = parser.parse_args()
@@ -54,7 +61,35 @@ def main() -> None:
         f"Validation captions wholly true, by steps: {shares}.",
     ]
     (RESULTS / "demo.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"wrote {RESULTS / 'demo.md'}: {100 * true:.1f} % true, {100 * named:.1f} % named, {total:.0f} s")
+    captions = {entry["image_id"]: entry["caption"] for entry in json.loads((run / "results_test.json").read_text())}
+    draw(captions, scenes=4)
+    print(
+        f"wrote {RESULTS / 'demo.md'} and {PICTURE}: {100 * true:.1f} % true, {100 * named:.1f} % named, {total:.0f} s"
+    )
+
+
+def draw(captions: dict[str, str], scenes: int) -> None:
+    """The first scenes of the test split side by side, each with its caption and the verdict on every claim."""
+    from matplotlib.figure import Figure
+
+    data = ShapesDataModule()
+    source = data.source("test")
+    width, height, line = 2.7, 4.2, 0.17  # inches; the pictures stand above the text
+    figure = Figure(figsize=(width * scenes, height))
+    for index in range(scenes):
+        image_id = str(source.image_id(index))
+        verdict = data.truth("test", image_id, captions[image_id])
+        axes = figure.add_axes((index / scenes + 0.01, 1 - 1.85 / height, 1.8 / width / scenes, 1.8 / height))
+        axes.imshow(source.image(index))
+        axes.set_axis_off()
+        lines = [(text, "black", "bold") for text in textwrap.wrap(captions[image_id], 32)]
+        for claim in verdict.claims:
+            mark, colour = ("\u2713", "#0a7d33") if claim.holds else ("\u2717", "#b3261e")
+            lines.append((f"{mark} {claim.text}", colour, "normal"))
+        for number, (text, colour, weight) in enumerate(lines):
+            y = 1 - (2.05 + number * line) / height
+            figure.text(index / scenes + 0.01, y, text, fontsize=9, color=colour, fontweight=weight)
+    figure.savefig(PICTURE, dpi=80)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Every registered component keeps its kind's contract; they are found by walking the bases, so none is forgotten."""
 
 import inspect
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 import ladic.components as C
 from ladic import rerank, testing
+from ladic.phrases import PhraseDetector
 from ladic.rerank import CandidateSelector, Evidence
 from ladic.spec import Buildable
 
@@ -27,6 +30,13 @@ TINY_DENOISER: dict[str, Any] = {"width": 8, "length": 4, "cond_width": 6, "hidd
 def embedding_space(**kwargs: Any) -> C.EmbeddingLatentSpace:
     config = {**testing.TINY_BERT, "vocab_size": len(testing.tiny_text_space().tokenizer)}
     return C.EmbeddingLatentSpace(config=config, tokenizer=testing.tiny_tokenizer(), length=12, **kwargs)
+
+
+def phrases() -> str:
+    """A file of phrases for tokens of width 6."""
+    file = Path(tempfile.mkdtemp()) / "phrases.safetensors"
+    PhraseDetector({"a": 0.9, "dog": 0.5, "a dog": 0.4}, width=6).save(file)
+    return str(file)
 
 
 # Components whose defaults are too big or incomplete; every other one is built with its defaults.
@@ -48,7 +58,7 @@ TINY: dict[type, list[Callable[[], Buildable]]] = {
         lambda: testing.tiny_text_space(layer=3, special_token="."),
     ],
     C.EmbeddingLatentSpace: [embedding_space, lambda: embedding_space(special_token=".")],
-    rerank.PhraseSelector: [lambda: rerank.PhraseSelector("shapes")],
+    rerank.PhraseSelector: [lambda: rerank.PhraseSelector(phrases())],
     C.CrossAttentionDenoiser: [
         lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=2, ffn_width=16),
         lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=1, dropout=0.0, norm="pre"),
@@ -58,7 +68,7 @@ TINY: dict[type, list[Callable[[], Buildable]]] = {
 
 def check_selector(selector: CandidateSelector) -> None:
     candidates = [["a dog", "a cat", "a dog runs"], ["one"], ["", "x"]]
-    tokens = torch.randn(3, 4, 160)  # the width of what `PhraseSelector` was fitted on
+    tokens = torch.randn(3, 4, 6)
     evidence = Evidence(torch.zeros(3, 3, 8, 8), tokens, lambda rows, *_: (torch.rand(len(rows)),) * 2)
     scores = selector.scores(candidates, evidence)
     assert [len(row) for row in scores] == [3, 1, 2], "a score for every candidate"

@@ -11,8 +11,6 @@ from ladic.errors import UsageError
 from ladic.phrases import PhraseDetector, phrases_of
 from ladic.rerank.base import CandidateSelector, Evidence
 
-SHIPPED = Path(__file__).parent / "weights"
-
 
 class PhraseSelector(CandidateSelector):
     """The candidate whose phrases the picture has, by a detector on the encoder's tokens.
@@ -21,7 +19,7 @@ class PhraseSelector(CandidateSelector):
     training caption has counts ``unknown``; a reward above zero prefers captions that say more.
 
     Args:
-        weights: file from ``ladic fit-phrases``; "shapes" is the one shipped for the drawn scenes.
+        weights: file from ``ladic fit-phrases``.
         reward: added for each phrase.
         unknown: log-probability of a phrase outside the detector's list; rare and ungrammatical ones are.
 
@@ -30,8 +28,7 @@ class PhraseSelector(CandidateSelector):
     """
 
     def __init__(self, weights: str, reward: float = 0.0, unknown: float = -4.0) -> None:
-        shipped = SHIPPED / f"{weights}.safetensors"
-        self.detector = PhraseDetector.load(shipped if shipped.is_file() else Path(weights))
+        self.detector = PhraseDetector.load(Path(weights))
         self.weights, self.reward, self.unknown = weights, reward, unknown
 
     @torch.no_grad()

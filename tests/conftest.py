@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import lightning  # noqa: F401  # now: its log handler keeps the stderr of its import, and a test's own is closed later
 import pytest
 import torch
 

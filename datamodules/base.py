@@ -6,6 +6,7 @@ tokenised, so that both follow the swapped encoder and latent space.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from ladic.datamodules.order import Draw, ResumableLoader, TrainingOrder
 from ladic.datamodules.source import CaptionSource
 from ladic.datamodules.transforms import to_tensor
 from ladic.errors import UsageError
@@ -58,6 +60,7 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
         self.limit_train, self.limit_eval = limit_train, limit_eval
         self.captioner: CaptionerLike | None = None
         self._items: dict[str, CaptionItems] = {}
+        self._order: dict[str, int] = {}  # seed and sizes that the order of training follows, as in the checkpoint
 
     @abstractmethod
     def source(self, split: str) -> CaptionSource:
@@ -99,8 +102,51 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
         cache.check(self.captioner.encoder_fingerprint(), [source.image_id(i) for i in range(len(source))])
         return cache
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to go on in the same order: the seed, and the sizes to compare with."""
+        return dict(self._order)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._order = dict(state_dict)
+
     def train_dataloader(self) -> DataLoader[Any]:
-        return self._loader("train")
+        """Batches in an order that follows from seed, epoch and step; it begins where the trainer's run goes on."""
+        items, order = self._items["train"], self._training_order(len(self._items["train"]))
+        assert self.captioner is not None
+        return ResumableLoader(
+            items,
+            batch_size=self.batch_size,
+            sampler=order,
+            drop_last=len(order) >= self.batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=Collate(self.captioner, train=True),
+        )
+
+    def _training_order(self, num_items: int) -> TrainingOrder:
+        trainer = self.trainer
+        seed = self._order.get("seed")
+        if seed is None:  # `seed_everything` left it there; ranks that were not given one have different ones
+            seed = torch.initial_seed() % 2**63
+            seed = seed if trainer is None else trainer.strategy.broadcast(seed)
+        ranks = {} if trainer is None else {"rank": trainer.global_rank, "world_size": trainer.world_size}
+        order = TrainingOrder(num_items, self.batch_size, seed, **ranks)
+        sizes = {"samples": num_items, "global_batch": order.global_batch}
+        if trainer is not None:
+            epoch, batches = position(trainer, len(order) // self.batch_size)
+            order.start_at(epoch, batches)
+            changed = {
+                name: (self._order[name], size) for name, size in sizes.items() if self._order.get(name, size) != size
+            }
+            if batches and changed:
+                told = ", ".join(f"{name} {before}, now {now}" for name, (before, now) in changed.items())
+                warnings.warn(
+                    f"the checkpoint was made with other sizes ({told}): the rest of epoch {epoch} may repeat or leave "
+                    "out samples",
+                    stacklevel=2,
+                )
+        self._order = {"seed": seed, **sizes}
+        return order
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self._loader("val")
@@ -112,17 +158,23 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
         return self._loader("test")
 
     def _loader(self, split: str) -> DataLoader[Any]:
-        train = split == "train"
         assert self.captioner is not None
         return DataLoader(
             self._items[split],
-            batch_size=self.batch_size if train else self.eval_batch_size,
-            shuffle=train,
-            drop_last=train and len(self._items[split]) >= self.batch_size,
+            batch_size=self.eval_batch_size,
             num_workers=self.num_workers,
-            persistent_workers=train and self.num_workers > 0,
-            collate_fn=Collate(self.captioner, train),
+            collate_fn=Collate(self.captioner, train=False),
         )
+
+
+def position(trainer: Any, batches_per_epoch: int) -> tuple[int, int]:
+    """Epoch and batches of it that a trainer has behind it; those of the checkpoint where it resumes from one."""
+    epochs, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress.current
+    # "processed" is set before the hooks that save checkpoints, "completed" only after them.
+    if epochs.ready == epochs.processed:
+        return epochs.processed, 0
+    whole = batches.processed >= batches_per_epoch
+    return (epochs.processed + 1, 0) if whole else (epochs.processed, batches.processed)
 
 
 class CaptionItems(Dataset[dict[str, Any]]):
@@ -140,11 +192,12 @@ class CaptionItems(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.source) if self.pairs is None else len(self.pairs)
 
-    def __getitem__(self, item: int) -> dict[str, Any]:
-        index, which = (item, None) if self.pairs is None else self.pairs[item]
+    def __getitem__(self, item: int | Draw) -> dict[str, Any]:
+        """An item; where an epoch visits pictures, the draw's number says which caption comes with it."""
+        draw = item if isinstance(item, Draw) else Draw(item, 0)
+        index, which = (draw.item, draw.number) if self.pairs is None else self.pairs[draw.item]
         captions, image_id = self.source.captions(index), self.source.image_id(index)
-        if which is None:
-            which = int(torch.randint(len(captions), ()))
+        which %= len(captions)
         picture = (
             {"image": to_tensor(self.source.image(index), self.preprocess)}
             if self.cache is None

@@ -20,6 +20,7 @@ from ladic.components.image_encoders import ImageEncoder
 from ladic.components.latent_spaces import TextLatentSpace
 from ladic.components.noise_schedules import CosineSchedule, NoiseSchedule
 from ladic.components.samplers import DDIMSampler, Sampler
+from ladic.draws import BatchDraws
 from ladic.errors import UsageError
 from ladic.features import fingerprint
 from ladic.generation import Generation, generate, noise_seed
@@ -28,6 +29,7 @@ from ladic.losses import LatentLoss, caption_loss, latent_loss
 from ladic.optim import WarmupDecay, parameter_groups
 from ladic.reconstruction import Reconstruction
 from ladic.rerank import CandidateSelector, Evidence, MinimumBayesRiskSelector
+from ladic.seeds import mixed_seed
 from ladic.spec import build, describe
 from ladic.types import CaptionBatch, CaptionOutput, ImagePreprocess, TokenBatch
 
@@ -123,6 +125,8 @@ class LatentDiffusionCaptioner(LightningModule):
         self.lr_schedule = lr_schedule
         self.seed = seed
         self.loaded_step = 0
+        self.training_seed: int | None = None
+        self._draws: BatchDraws | None = None
         self._last_batch: float | None = None
         self._started = 0.0
 
@@ -158,21 +162,27 @@ class LatentDiffusionCaptioner(LightningModule):
         """Tokens (B, N, C) of a batch: cached ones, or the encoder's."""
         return batch["image_tokens"].float() if "image_tokens" in batch else self.image_encoder(batch["image"])
 
-    def losses(self, batch: CaptionBatch) -> dict[str, Tensor]:
-        """Both losses of eq. 2, their sum, and the share of real words predicted right, each a scalar."""
+    def losses(self, batch: CaptionBatch, draws: BatchDraws | None = None) -> dict[str, Tensor]:
+        """Both losses of eq. 2, their sum, and the share of real words predicted right, each a scalar.
+
+        Args:
+            batch: with captions.
+            draws: where noise and times come from; PyTorch's own generator by default.
+        """
         tokens = self.image_tokens(batch)
+        draws = draws or BatchDraws(len(tokens), tokens.device)
         targets = self.latent_space.targets(batch["input_ids"], batch["attention_mask"])
         if self.training and self.drop_image:
-            dropped = torch.rand(len(tokens), 1, 1, device=tokens.device) < self.drop_image
+            dropped = draws.uniform(1, 1) < self.drop_image
             tokens = torch.where(dropped, self.null_token.to(tokens.dtype), tokens)
         context = self.denoiser.context(tokens).repeat(self.noise_draws)
         x0 = self.latent_space.encode(batch["input_ids"], batch["attention_mask"]).float()
         special = self.latent_space.special_positions(batch["input_ids"], batch["attention_mask"])
         x0, targets, special = (value.repeat_interleave(self.noise_draws, dim=0) for value in (x0, targets, special))
 
-        t = torch.rand(len(x0), device=x0.device)
-        x_t = self.noise_schedule.add_noise(x0, t, torch.randn_like(x0))
-        predicted = self.denoiser(x_t, t, context, self._earlier_estimate(x_t, t, context))
+        t = draws.uniform(self.noise_draws).flatten()
+        x_t = self.noise_schedule.add_noise(x0, t, draws.normal(self.noise_draws, *x0.shape[1:]).flatten(0, 1))
+        predicted = self.denoiser(x_t, t, context, self._earlier_estimate(x_t, t, context, draws))
 
         logits = self.latent_space.decode(predicted)
         on_latents = latent_loss(predicted, x0, self.latent_loss).mean()
@@ -185,12 +195,12 @@ class LatentDiffusionCaptioner(LightningModule):
             "token_accuracy": right,
         }
 
-    def _earlier_estimate(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor | None:
+    def _earlier_estimate(self, x_t: Tensor, t: Tensor, context: Context, draws: BatchDraws) -> Tensor | None:
         """Self-conditioning (Chen et al. 2022): for a random part of the samples, the model's own first estimate."""
         if not self.self_conditioning:
             return None
         # A fixed number of rows rather than a coin for each: the same share, one shape, and no wasted pass.
-        rows = torch.randperm(len(x_t), device=x_t.device)[: round(self.self_conditioning * len(x_t))]
+        rows = draws.subset(self.self_conditioning, self.noise_draws)
         earlier = torch.zeros_like(x_t)
         if len(rows):
             with torch.no_grad():
@@ -198,7 +208,7 @@ class LatentDiffusionCaptioner(LightningModule):
         return earlier
 
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
-        losses = self.losses(batch)
+        losses = self.losses(batch, self._draws)
         size = len(batch["input_ids"])
         self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=size)
         self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=size)
@@ -210,8 +220,21 @@ class LatentDiffusionCaptioner(LightningModule):
         self._last_batch = now
         return losses["loss"]
 
+    def on_fit_start(self) -> None:
+        if self.training_seed is None:  # what `seed_everything` left; without one the ranks have different seeds
+            self.training_seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**63)
+
     def on_train_start(self) -> None:
         self._started = time.perf_counter()
+
+    def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
+        """Every step has random numbers of its own, so that a resumed run draws what the unbroken one would have."""
+        assert self.training_seed is not None
+        step = (self.training_seed, self.trainer.fit_loop.epoch_progress.current.processed, batch_idx)
+        torch.manual_seed(mixed_seed(*step, self.global_rank))  # dropout
+        generator = torch.Generator(self.device).manual_seed(mixed_seed(*step))
+        ranks = (self.global_rank, self.trainer.world_size)
+        self._draws = BatchDraws(len(batch["image_id"]), self.device, generator, *ranks)
 
     def on_validation_end(self) -> None:
         self._last_batch = None  # the pause for validation is no part of the training throughput
@@ -297,11 +320,13 @@ class LatentDiffusionCaptioner(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["ladic"] = {"format": FORMAT, **self.description()}
+        checkpoint["ladic"] = {"format": FORMAT, "training_seed": self.training_seed, **self.description()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_shapes(self, checkpoint["state_dict"])
         self.loaded_step = int(checkpoint.get("global_step", 0))
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            self.training_seed = checkpoint["ladic"].get("training_seed")
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]

@@ -160,8 +160,8 @@ def test_the_losses_are_those_of_the_parts(monkeypatch: pytest.MonkeyPatch) -> N
     captioner = model(drop_image=0.0, self_conditioning=0.0, caption_loss_weight=0.3).eval()
     batch = training_batch(captioner)
     t, noise = torch.tensor([0.1, 0.4, 0.6, 0.9]), torch.randn(4, 12, 32)
-    monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: t)
-    monkeypatch.setattr(torch, "randn_like", lambda *args, **kwargs: noise)
+    monkeypatch.setattr(torch, "rand", lambda *shape, **kwargs: t.view(shape))
+    monkeypatch.setattr(torch, "randn", lambda *shape, **kwargs: noise.view(shape))
     with torch.no_grad():
         ours = captioner.losses(batch)
         space, ids, mask = captioner.latent_space, batch["input_ids"], batch["attention_mask"]

@@ -57,7 +57,8 @@ def test_by_picture_every_caption_has_its_turn(tmp_path):
     entry = karpathy_entry("x.png", "train", [word for (word,) in words])
     write_json(tmp_path / "dataset.json", {"images": [entry, {**entry, "split": "val"}]})
     data = ready(KarpathyDataModule(**karpathy_data(tmp_path, unit="image")["init_args"]))
-    seen = {tuple(batch["input_ids"][0].tolist()) for _ in range(40) for batch in data.train_dataloader()}
+    loader = data.train_dataloader()  # each pass over it is another epoch
+    seen = {tuple(batch["input_ids"][0].tolist()) for _ in range(40) for batch in loader}
     assert len(seen) == 3
 
 

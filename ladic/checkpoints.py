@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,30 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path)
     if path.is_file():
         return path
-    found = sorted(path.rglob("*.ckpt"), key=lambda file: (file.name == "last.ckpt", file.stat().st_mtime))
+    found = sorted(path.rglob("*.ckpt"), key=_rank)
     if not found:
         what = "holds no .ckpt file" if path.is_dir() else "no such file or folder"
         raise UsageError(f"checkpoint '{path}': {what}; give the .ckpt file or the folder of a run")
     return found[-1]
+
+
+def _rank(file: Path) -> tuple[bool, bool, float]:
+    """A run's ``resume.ckpt`` is for going on: older than the run's end, and not its best."""
+    return file.name == "last.ckpt", file.name != "resume.ckpt", file.stat().st_mtime
+
+
+def newest_checkpoint(folder: str | Path) -> Path | None:
+    """The checkpoint of a run that has come furthest, the newer of two; None if there is none.
+
+    Files that can't be read are passed over with a warning.
+    """
+    found: list[tuple[int, float, Path]] = []
+    for file in Path(folder).rglob("*.ckpt"):
+        try:
+            found.append((int(read_checkpoint(file, "meta").get("global_step", 0)), file.stat().st_mtime, file))
+        except (UsageError, OSError) as error:  # OSError: removed in the meantime, by a run that keeps its best few
+            warnings.warn(f"passed over: {error}", stacklevel=2)
+    return max(found)[2] if found else None
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:

@@ -5,11 +5,13 @@ from importlib.util import find_spec
 
 import pytest
 import yaml
-from tiny_run import BERT, TOKENIZER, tiny_config
+from tiny_run import BERT, TOKENIZER, tiny_config, write_config
 
 from ladic.cli.configs import find_configs
 
-CONFIGS = find_configs()
+EVERY = find_configs()
+CONFIGS = {name: file for name, file in EVERY.items() if not name.startswith("trainer/")}
+TRAINERS = {name: file for name, file in EVERY.items() if name.startswith("trainer/")}
 
 
 def needs(text):
@@ -24,7 +26,9 @@ def config(request):
     return CONFIGS[request.param]
 
 
-def test_it_says_in_its_first_line_what_it_is(config):
+@pytest.mark.parametrize("name", EVERY)
+def test_it_says_in_its_first_line_what_it_is(name):
+    config = EVERY[name]
     first = config.read_text("utf-8").splitlines()[0]
     assert re.match(r"# \w", first), f"{config}: the first line says '{first}'"
 
@@ -39,6 +43,17 @@ def test_it_parses_with_every_class_found(cli, config, monkeypatch, root):
     printed = yaml.safe_load(done.stdout)
     assert printed["model"]["image_encoder"]["class_path"].startswith("ladic.")
     assert printed["data"]["class_path"].startswith("ladic.")
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_a_trainer_goes_on_top_of_a_configuration(cli, name, tmp_path):
+    done = cli("fit", "-c", write_config(tmp_path), "-c", TRAINERS[name], "--print_config")
+    assert done.code == 0, done.stderr
+    trainer = yaml.safe_load(done.stdout)["trainer"]
+    assert {key: trainer[key] for key in yaml.safe_load(TRAINERS[name].read_text())["trainer"]} == yaml.safe_load(
+        TRAINERS[name].read_text()
+    )["trainer"]
+    assert len(trainer["callbacks"]) == 2  # those of the configuration stay
 
 
 def test_it_names_no_settings_twice(config):

@@ -1,6 +1,9 @@
-"""Callbacks: evaluation and what is written during a run."""
+"""Callbacks: evaluation, what is written during a run, and what keeps a run alive."""
 
+from ladic.callbacks.batch_plan import BatchPlan
 from ladic.callbacks.evaluation import CaptionEvaluation
+from ladic.callbacks.finite import FiniteLoss
+from ladic.callbacks.requeue import Requeue
 from ladic.callbacks.truth import TruthEvaluation
 
-__all__ = ["CaptionEvaluation", "TruthEvaluation"]
+__all__ = ["BatchPlan", "CaptionEvaluation", "FiniteLoss", "Requeue", "TruthEvaluation"]

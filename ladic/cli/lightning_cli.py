@@ -15,7 +15,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import ladic.callbacks  # noqa: F401  # registers their short names: --trainer.callbacks+=CaptionEvaluation
 from ladic.captioner import LatentDiffusionCaptioner
-from ladic.checkpoints import find_checkpoint, read_checkpoint
+from ladic.checkpoints import find_checkpoint, newest_checkpoint, read_checkpoint
+from ladic.cli.bad_days import add_options, prepared
 from ladic.cli.explain import explain
 from ladic.datamodules import CaptionDataModule
 from ladic.errors import UsageError
@@ -49,6 +50,7 @@ class CaptionerCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.set_defaults({"trainer.logger": True})
+        add_options(parser)
 
     def before_instantiate_classes(self) -> None:
         if self.parse_only:
@@ -68,11 +70,17 @@ class CaptionerCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         try:
-            return super().instantiate_trainer(**kwargs)
+            return prepared(super().instantiate_trainer, self._get, **kwargs)
         except UsageError:
             raise
         except ValueError as error:
             raise UsageError(f"trainer: {one_line(error)}") from error
+
+    def before_fit(self) -> None:
+        """``--ckpt_path=auto`` goes on from the run's newest whole checkpoint, or begins where there is none."""
+        if self.config_init["fit"].get("ckpt_path") == "auto":
+            found = newest_checkpoint(self.trainer.default_root_dir)
+            self.config_init["fit"]["ckpt_path"] = None if found is None else str(found)
 
 
 class _Parsed(Exception):
@@ -147,7 +155,7 @@ def _settings() -> dict[str, Any]:
 
 
 def _locate_checkpoint(argv: list[str]) -> list[str]:
-    """``--ckpt_path RUN`` may name a run's folder; "last", "best" and the like stay Lightning's.
+    """``--ckpt_path RUN`` may name a run's folder; "auto" is ours, "last", "best" and the like stay Lightning's.
 
     Raises:
         UsageError: if it is missing, damaged or not ours: Lightning would answer with a traceback.
@@ -157,7 +165,7 @@ def _locate_checkpoint(argv: list[str]) -> list[str]:
         name, equals, value = word.partition("=")
         if name == "--ckpt_path":
             value = value if equals else next(words, "")
-            special = value in ("last", "best", "hpc", "registry", "null", "")
+            special = value in ("auto", "last", "best", "hpc", "registry", "null", "")
             if not special:
                 value = str(find_checkpoint(value))
                 read_checkpoint(value, "meta")  # no tensors are read
@@ -178,7 +186,7 @@ NOISE = (
 )
 """Parts of warnings that a user of this project can't act on."""
 
-CHATTER = ("Tip: For seamless cloud", "TPU available", "Seed set to")
+CHATTER = ("Tip: For seamless cloud", "TPU available", "Seed set to", "`weights_only` was not set")
 """Parts of Lightning's log lines that say nothing about the run: advertisements, and what config.yaml holds."""
 
 

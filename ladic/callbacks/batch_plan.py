@@ -1,0 +1,75 @@
+"""The effective batch, the learning rate and the steps of a run, told when it begins."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from lightning import Callback, LightningModule, Trainer
+
+from ladic.errors import UsageError
+
+ScaleRule = Literal["none", "linear", "sqrt"]
+
+
+class BatchPlan(Callback):
+    """Prints one line, and scales the learning rate by the size of the global batch if asked.
+
+    Args:
+        scale_lr: "linear" (Goyal et al. 2017, section 2.1) multiplies every learning rate by global batch / base,
+            "sqrt" by its root (usual for Adam), "none" leaves them.
+        base_batch_size: the global batch that the configured learning rate is meant for; ``data.batch_size`` if null.
+    """
+
+    def __init__(self, scale_lr: ScaleRule = "none", base_batch_size: int | None = None) -> None:
+        if scale_lr not in ("none", "linear", "sqrt"):
+            raise UsageError(f"scale_lr='{scale_lr}': accepted are 'none', 'linear' and 'sqrt'")
+        if base_batch_size is not None and base_batch_size < 1:
+            raise UsageError(f"base_batch_size={base_batch_size}: need at least 1")
+        self.scale_lr, self.base_batch_size = scale_lr, base_batch_size
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit" or self.scale_lr == "none":
+            return
+        build, factor = pl_module.optimizer, self.factor(trainer)
+
+        def scaled(groups: Any) -> Any:
+            """The model's own optimiser; its schedule then starts from the scaled rates."""
+            optimizer = build(groups)  # type: ignore[operator]
+            for group in optimizer.param_groups:
+                for name in [name for name in group if name == "lr" or name.endswith("_lr")]:
+                    group[name] *= factor
+            return optimizer
+
+        pl_module.optimizer = scaled  # type: ignore[assignment]
+
+    def factor(self, trainer: Trainer) -> float:
+        """What learning rates are multiplied by."""
+        ratio = global_batch(trainer) / (self.base_batch_size or trainer.datamodule.batch_size)  # type: ignore[attr-defined]
+        return {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[self.scale_lr]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            print(self.line(trainer), flush=True)
+
+    def line(self, trainer: Trainer) -> str:
+        """The plan in one line."""
+        accumulate, world = trainer.accumulate_grad_batches, trainer.world_size
+        per_rank = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        batches = trainer.num_training_batches
+        steps = math.ceil(batches / accumulate) if math.isfinite(batches) else batches
+        rates = sorted(
+            {group.get("initial_lr", group["lr"]) for opt in trainer.optimizers for group in opt.param_groups}
+        )
+        scaled = "" if self.scale_lr == "none" else f" (x{self.factor(trainer):g}, {self.scale_lr})"
+        return (
+            f"effective batch {global_batch(trainer)} = {per_rank} x {world} process{'es' if world > 1 else ''} "
+            f"({trainer.num_nodes} node{'s' if trainer.num_nodes > 1 else ''}) x {accumulate} accumulated; "
+            f"peak learning rate {', '.join(f'{rate:g}' for rate in rates)}{scaled}; "
+            f"{steps} steps an epoch, {trainer.estimated_stepping_batches} in all; begins at step {trainer.global_step}"
+        )
+
+
+def global_batch(trainer: Trainer) -> int:
+    """Samples behind one optimiser step, over all ranks."""
+    return trainer.datamodule.batch_size * trainer.world_size * trainer.accumulate_grad_batches  # type: ignore[attr-defined]

@@ -1,0 +1,75 @@
+"""Options of ``ladic fit`` for many nodes and bad days, and the parts that every trainer of ours gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from ladic.callbacks import BatchPlan, FiniteLoss, Requeue
+from ladic.callbacks.batch_plan import ScaleRule
+from ladic.checkpoint_io import AtomicCheckpointIO
+
+
+def add_options(parser: LightningArgumentParser) -> None:
+    """Adds the options; a configuration may set them at its top level."""
+    parser.add_argument(
+        "--scale_lr",
+        "--scale-lr",
+        type=ScaleRule,
+        default="none",
+        help="multiply learning rates by global batch / base_batch_size, or by its root",
+    )
+    parser.add_argument(
+        "--base_batch_size",
+        type=int | None,
+        default=None,
+        help="global batch that the learning rate is meant for; data.batch_size if null",
+    )
+    parser.add_argument(
+        "--nan",
+        type=Literal["stop", "skip"],
+        default="stop",
+        help="what to do at a step whose loss or gradient is not finite",
+    )
+    parser.add_argument(
+        "--checkpoint_minutes",
+        type=float | None,
+        default=10.0,
+        help="minutes between two saves of resume.ckpt, from which --ckpt_path=auto goes on; null for signals only",
+    )
+
+
+def prepared(instantiate: Callable[..., Trainer], option: Callable[..., Any], **kwargs: Any) -> Trainer:
+    """A trainer with atomic checkpoints, and with our callbacks unless the user's configuration has its own.
+
+    Args:
+        instantiate: makes the trainer from its configuration and these extras.
+        option: ``option(config, name)`` of the parsed configuration, bound to the CLI.
+        kwargs: other extras.
+    """
+    cli: Any = instantiate.__self__  # type: ignore[attr-defined]
+    config = cli.config_init
+    given = option(config, "trainer").get("plugins") or []
+    plugins = list(given) if isinstance(given, list) else [given]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(AtomicCheckpointIO())
+    if SLURMEnvironment.detect() and not any(isinstance(plugin, SLURMEnvironment) for plugin in plugins):
+        # Lightning's own requeueing saves inside the signal handler; `Requeue` does it at a step boundary.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    trainer = instantiate(**kwargs, plugins=plugins)
+    extras: list[Callback] = [
+        BatchPlan(option(config, "scale_lr"), option(config, "base_batch_size")),
+        FiniteLoss(option(config, "nan")),
+        Requeue(option(config, "checkpoint_minutes")),
+    ]
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks += [extra for extra in extras if not any(type(one) is type(extra) for one in callbacks)]
+    # Stable: what changes weights at the end of a step comes before what saves them.
+    callbacks.sort(key=lambda one: (isinstance(one, Checkpoint), isinstance(one, Requeue)))
+    return trainer

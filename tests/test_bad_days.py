@@ -1,0 +1,229 @@
+"""Signals, resuming in mid-epoch, steps that are no numbers, full disks: through the command line, in one process."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Callback
+from tiny_run import error_line, tiny_config, write_config
+
+from ladic.callbacks import requeue
+from ladic.checkpoint_io import AtomicCheckpointIO
+from ladic.checkpoints import find_checkpoint, newest_checkpoint, read_checkpoint
+from ladic.errors import UsageError
+
+EMA = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.9}}
+
+
+class Act(Callback):
+    """Does something once, after a step's end or at a validation batch."""
+
+    def __init__(self, step: int, number: int, where: str = "train") -> None:
+        self.step, self.number, self.where = step, number, where
+
+    def on_train_batch_end(self, trainer, *_):
+        if self.where == "train" and trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+    def on_validation_batch_start(self, trainer, *_):
+        if self.where == "validation" and trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+class Poison(Callback):
+    """Makes the gradients of one step NaN."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_after_backward(self, trainer, pl_module):
+        if trainer.global_step == self.step:
+            pl_module.null_token.grad = torch.full_like(pl_module.null_token, float("nan"))
+
+
+def long_config(folder, *callbacks, **trainer):
+    """Nine steps over epochs of four (32 captions in batches of 8), validated every three."""
+    config = tiny_config(folder)
+    config["data"]["init_args"] |= {"num_train": 32, "unit": "image"}
+    config["model"]["denoiser"]["init_args"]["dropout"] = 0.1
+    config["trainer"] |= {"max_steps": 9, "val_check_interval": 3, "check_val_every_n_epoch": None, **trainer}
+    config["trainer"]["callbacks"] = [EMA, *callbacks, config["trainer"]["callbacks"][1]]
+    return config
+
+
+def with_act(step, number, where="train"):
+    return {"class_path": "test_bad_days.Act", "init_args": {"step": step, "number": int(number), "where": where}}
+
+
+def weights(folder):
+    checkpoint = read_checkpoint(folder / "run" / "last.ckpt")
+    return {**checkpoint["state_dict"], **{f"now.{k}": v for k, v in checkpoint["current_model_state"].items()}}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    from ladic.cli.main import main
+
+    folder = tmp_path_factory.mktemp("unbroken")
+    main(["fit", "-c", str(write_config(folder, long_config(folder)))])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "where"),
+    [(2, signal.SIGUSR1, "train"), (4, signal.SIGTERM, "train"), (6, signal.SIGUSR1, "train"),
+     (3, signal.SIGTERM, "validation")],
+)  # fmt: skip
+def test_a_signal_stops_at_a_step_and_the_run_goes_on_to_the_same_weights(cli, tmp_path, unbroken, step, number, where):
+    shutil.copy(unbroken / "space.safetensors", tmp_path)  # a space of its own would have other weights
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
+    done = cli("fit", "-c", write_config(tmp_path, long_config(tmp_path, with_act(step, number, where))))
+    assert done.code == 128 + number
+    assert f"stopped at step {step}, saved '{tmp_path / 'run' / 'resume.ckpt'}'" in done.stderr
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)) == before
+    assert read_checkpoint(tmp_path / "run" / "resume.ckpt")["global_step"] == step
+    done = cli("fit", "-c", write_config(tmp_path, long_config(tmp_path)), "--ckpt_path=auto")
+    assert done.code == 0, done.stderr
+    assert f"begins at step {step}" in done.stdout
+    resumed, whole = weights(tmp_path), weights(unbroken)
+    assert resumed.keys() == whole.keys()
+    assert [name for name in whole if not torch.equal(resumed[name], whole[name])] == []
+
+
+def test_auto_begins_where_there_is_nothing_and_passes_over_what_is_broken(cli, tmp_path, trained):
+    folder = tmp_path / "run"
+    assert newest_checkpoint(folder) is None
+    folder.mkdir()
+    (folder / "resume.ckpt").write_bytes((trained / "last.ckpt").read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="passed over: checkpoint .*can't be read"):
+        assert newest_checkpoint(folder) is None
+    (folder / "last.ckpt").write_bytes((trained / "last.ckpt").read_bytes())
+    (folder / "later.ckpt.part").write_bytes(b"half")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert newest_checkpoint(folder) == folder / "last.ckpt"
+    done = cli("fit", "-c", write_config(tmp_path), "--ckpt_path=auto", "--trainer.max_steps=3")
+    assert done.code == 0, done.stderr
+    assert "begins at step 2" in done.stdout
+
+
+def test_the_end_of_a_run_is_not_its_resume_file(tmp_path):
+    for name in ("best.ckpt", "resume.ckpt"):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / "best.ckpt", (1, 1))
+    assert find_checkpoint(tmp_path) == tmp_path / "best.ckpt"
+
+
+@pytest.mark.parametrize(("rule", "rate"), [("none", "0.001"), ("linear", "0.004 (x4, linear)"), ("sqrt", "0.002 (x2")])
+def test_the_plan_is_told_and_the_learning_rate_scaled(cli, tmp_path, rule, rate):
+    config = write_config(tmp_path)
+    flags = [f"--scale-lr={rule}", "--base_batch_size=4", "--trainer.accumulate_grad_batches=2"]
+    done = cli("fit", "-c", config, *flags, "--trainer.max_steps=1", "--model.lr_schedule.shape=constant")
+    assert done.code == 0, done.stderr
+    line = next(line for line in done.stdout.splitlines() if line.startswith("effective batch"))
+    assert line.startswith("effective batch 16 = 8 x 1 process (1 node) x 2 accumulated; ")
+    assert f"peak learning rate {rate}" in line
+    (state,) = read_checkpoint(tmp_path / "run")["optimizer_states"]
+    assert {group["initial_lr"] for group in state["param_groups"]} == {float(rate.split()[0])}
+
+
+def test_a_step_that_is_no_number_stops_the_run_and_names_its_samples(cli, tmp_path):
+    poison = {"class_path": "test_bad_days.Poison", "init_args": {"step": 2}}
+    done = cli("fit", "-c", write_config(tmp_path, long_config(tmp_path, poison)))
+    assert done.code == 2
+    line = error_line(done.stderr)
+    assert "loss or gradient of step 2 is not finite" in line
+    assert "--nan=skip" in line
+    dumped = json.loads((tmp_path / "run" / "nonfinite-2-0.json").read_text())
+    assert len(dumped["image_id"][0]) == len(dumped["captions"][0]) == 8
+    assert all(image_id.startswith("train-") for image_id in dumped["image_id"][0])
+
+
+def test_a_step_that_is_no_number_is_skipped(cli, tmp_path):
+    poison = {"class_path": "test_bad_days.Poison", "init_args": {"step": 2}}
+    done = cli("fit", "-c", write_config(tmp_path, long_config(tmp_path, poison)), "--nan=skip")
+    assert done.code == 0, done.stderr
+    assert (tmp_path / "run" / "nonfinite-2-0.json").is_file()
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path).values() if value.is_floating_point())
+
+
+def test_skipping_has_an_end(cli, tmp_path):
+    callbacks = [{"class_path": "test_bad_days.Poison", "init_args": {"step": step}} for step in range(3)]
+    callbacks.append({"class_path": "FiniteLoss", "init_args": {"action": "skip", "patience": 1}})
+    done = cli("fit", "-c", write_config(tmp_path, long_config(tmp_path, *callbacks)))
+    assert done.code == 2
+    assert "(2 steps in a row)" in error_line(done.stderr)
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
+    file, saver = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    saver.save_checkpoint({"ladic": {"format": 1}, "step": 1}, file)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match=r"last.ckpt': can't be written \(no space left on the disk\); the one saved"):
+        saver.save_checkpoint({"ladic": {"format": 1}, "step": 2}, file)
+    assert read_checkpoint(file)["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_really_full_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("a tmpfs can't be mounted here")
+    try:
+        saver = AtomicCheckpointIO()
+        saver.save_checkpoint({"ladic": {"format": 1}, "step": 1}, disk / "last.ckpt")
+        with pytest.raises(UsageError, match="no space left on the disk"):
+            saver.save_checkpoint({"ladic": {"format": 1}, "x": torch.zeros(2**20)}, disk / "last.ckpt")
+        assert read_checkpoint(disk / "last.ckpt")["step"] == 1
+        assert [path.name for path in disk.iterdir()] == ["last.ckpt"]
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_preempted_job_is_told_from_a_cancelled_one(tmp_path, monkeypatch):
+    script = tmp_path / "scontrol"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for shown, preempted in (("PreemptTime=2026-11-25T10:00:00", True), ("PreemptTime=None", False), ("", False)):
+        script.write_text(f'#!/bin/sh\necho "JobId=7 PreemptEligibleTime=2026-11-25T10:00:00 {shown}"\n')
+        script.chmod(0o755)
+        assert requeue.was_preempted("7") is preempted
+    script.write_text('#!/bin/sh\necho "$@" > "$(dirname "$0")/asked"\n')
+    requeue.requeue("7")
+    assert (tmp_path / "asked").read_text() == "requeue 7\n"
+    script.write_text("#!/bin/sh\necho Invalid job >&2\nexit 1\n")
+    with pytest.raises(UsageError, match="scontrol requeue 7: Invalid job; submit the job again"):
+        requeue.requeue("7")
+
+
+def test_array_jobs_are_requeued_task_by_task(monkeypatch):
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_NAME", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert requeue.slurm_job() is None
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    assert requeue.slurm_job() == "12"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "11")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert requeue.slurm_job() == "11_3"
+    monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
+    assert requeue.slurm_job() is None
+
+
+def test_the_batch_scripts_are_bash_and_give_each_job_a_folder(root):
+    for script in sorted((root / "configs" / "slurm").glob("*.sbatch")):
+        assert subprocess.run(["bash", "-n", script]).returncode == 0
+        text = script.read_text()
+        assert "--kill-on-bad-exit=1" in text
+        assert "$SLURM_JOB_ID" in text or "$SLURM_ARRAY_TASK_ID" in text
+    assert Path(root / "configs" / "slurm" / "train.sbatch").is_file()

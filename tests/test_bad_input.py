@@ -27,7 +27,7 @@ def fit(cli, tmp_path):
             change(config)
         done = cli("fit", "-c", write_config(tmp_path, config), *flags)
         assert done.code == 2, done
-        assert done.stdout == ""
+        assert done.stdout == "" or done.stdout.startswith("effective batch")
         return error_line(done.stderr)
 
     return run

@@ -90,7 +90,7 @@ class TrainingOrder(DistributedSampler[Any]):
         order = order.repeat(-(-self.total_size // self.num_items))[: self.total_size]  # more ranks than samples
         return torch.stack([order, numbers[order]], dim=1)
 
-    def __iter__(self) -> Iterator[Draw]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Draw]:
         mine = self.epoch_order(self.epoch)[self.rank :: self.world_size]
         skip, self._skip = self._skip, 0
         for item, number in mine[skip * self.batch_size :].tolist():

@@ -129,8 +129,8 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
         if seed is None:  # `seed_everything` left it there; ranks that were not given one have different ones
             seed = torch.initial_seed() % 2**63
             seed = seed if trainer is None else trainer.strategy.broadcast(seed)
-        ranks = {} if trainer is None else {"rank": trainer.global_rank, "world_size": trainer.world_size}
-        order = TrainingOrder(num_items, self.batch_size, seed, **ranks)
+        rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        order = TrainingOrder(num_items, self.batch_size, seed, rank, world)
         sizes = {"samples": num_items, "global_batch": order.global_batch}
         if trainer is not None:
             epoch, batches = position(trainer, len(order) // self.batch_size)

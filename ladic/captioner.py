@@ -230,7 +230,9 @@ class LatentDiffusionCaptioner(LightningModule):
     def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
         """Every step has random numbers of its own, so that a resumed run draws what the unbroken one would have."""
         assert self.training_seed is not None
-        step = (self.training_seed, self.trainer.current_epoch, batch_idx)
+        # "completed" lags behind where a checkpoint was saved as an epoch ended.
+        epoch: int = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+        step = (self.training_seed, epoch, batch_idx)
         torch.manual_seed(mixed_seed(*step, self.global_rank))  # dropout
         generator = torch.Generator(self.device).manual_seed(mixed_seed(*step))
         ranks = (self.global_rank, self.trainer.world_size)

@@ -6,6 +6,7 @@ import pytest
 from tiny_run import karpathy_tree, write_config
 
 from ladic.cli.explain import registered
+from ladic.phrases import PhraseDetector
 from ladic.plugins import KINDS, load_plugins
 
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -33,6 +34,11 @@ OPTIONS = {
     "LinearSchedule": [[], ["num_steps=1000"]],
     "ShiftedSchedule": [["factor=3"], ["schedule=LinearSchedule", "schedule.num_steps=100"]],
     "DDIMSampler": [["num_steps=3"], ["num_steps=3", "eta=1"]],
+    "PhraseSelector": [["weights={tmp}/phrases.safetensors", "reward=0.5"]],
+    "ReconstructionSelector": [
+        ["times=[0.5]", "draws=1"],
+        ["selector=PhraseSelector", "selector.weights={tmp}/phrases.safetensors", "shortlist=1"],
+    ],
     "KarpathyDataModule": [["annotations={tmp}/dataset.json", "images={tmp}/images", "batch_size=4"]],
     "ShapesDataModule": [["unit=caption"], ["paragraphs=true", "num_workers=1"]],
 }
@@ -52,6 +58,7 @@ def components():
 @pytest.mark.parametrize(("flag", "component", "words"), components())
 def test_a_component_trains_and_captions(cli, tmp_path, flag, component, words):
     karpathy_tree(tmp_path)
+    PhraseDetector({"a": 0.9, "red": 0.2}, width=16).save(tmp_path / "phrases.safetensors")
     flags = [f"{flag}={component}", *(f"{flag}.{word.replace('{tmp}', str(tmp_path))}" for word in words)]
     once = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", "--trainer.limit_val_batches=1"]
     done = cli("fit", "-c", write_config(tmp_path), *once, *flags)

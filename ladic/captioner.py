@@ -23,6 +23,7 @@ from ladic.components.samplers import DDIMSampler, Sampler
 from ladic.draws import BatchDraws
 from ladic.errors import UsageError
 from ladic.features import fingerprint
+from ladic.frozen import frozen_parts, leave_out, put_back, told
 from ladic.generation import Generation, generate, noise_seed
 from ladic.guidance import ClassifierFreeGuidance
 from ladic.losses import LatentLoss, caption_loss, latent_loss
@@ -74,6 +75,8 @@ class LatentDiffusionCaptioner(LightningModule):
         optimizer: takes parameter groups; weight decay spares biases and norms.
         lr_schedule: warm-up and decay over the whole run.
         seed: of the noise in captioning.
+        save_frozen: whether checkpoints hold frozen weights too. By default they name their source and hash instead,
+            and need the source to be loaded.
 
     Raises:
         UsageError: at the start of training, if the latent space's statistics were not fitted.
@@ -97,6 +100,7 @@ class LatentDiffusionCaptioner(LightningModule):
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_schedule: WarmupDecay = WarmupDecay(),
         seed: int = 0,
+        save_frozen: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("num_candidates", num_candidates), ("noise_draws", noise_draws)):
@@ -124,8 +128,10 @@ class LatentDiffusionCaptioner(LightningModule):
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
         self.seed = seed
+        self.save_frozen = save_frozen
         self.loaded_step = 0
         self.training_seed: int | None = None
+        self._frozen: dict[str, Any] | None = None
         self._draws: BatchDraws | None = None
         self._last_batch: float | None = None
         self._started = 0.0
@@ -152,6 +158,8 @@ class LatentDiffusionCaptioner(LightningModule):
     # Training.
 
     def setup(self, stage: str) -> None:
+        if stage == "fit" and not self.save_frozen:
+            self._frozen = frozen_parts(self)  # now: averaging weights moves frozen ones by a rounding
         if stage == "fit" and not bool(self.latent_space.normalizer.fitted):
             raise UsageError(
                 "model.latent_space: its statistics are not fitted; run `ladic fit-space -c CONFIG --output FILE` and "
@@ -323,8 +331,11 @@ class LatentDiffusionCaptioner(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["ladic"] = {"format": FORMAT, "training_seed": self.training_seed, **self.description()}
+        if not self.save_frozen:
+            leave_out(self, checkpoint, frozen_parts(self) if self._frozen is None else self._frozen)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        put_back(self, checkpoint)
         check_shapes(self, checkpoint["state_dict"])
         self.loaded_step = int(checkpoint.get("global_step", 0))
         if self._trainer is not None and self.trainer.state.fn == "fit":
@@ -337,7 +348,8 @@ class LatentDiffusionCaptioner(LightningModule):
         """The captioner of a checkpoint, in eval mode, rebuilt from the file alone.
 
         Args:
-            checkpoint_path: a ``.ckpt`` file, or a run's folder.
+            checkpoint_path: a ``.ckpt`` file, or a run's folder. Frozen weights that it leaves out come from where the
+                training had them.
             map_location: device of the weights.
             overrides: constructor arguments to use instead of the stored ones, e.g. ``sampler=DDIMSampler(5)``.
 
@@ -346,9 +358,19 @@ class LatentDiffusionCaptioner(LightningModule):
         """
         checkpoint = read_checkpoint(checkpoint_path, map_location)
         stored = checkpoint["ladic"]
-        parts: dict[str, Any] = {
-            name: build(spec, COMPONENTS[name]) for name, spec in stored["components"].items() if name not in overrides
-        }
+        parts: dict[str, Any] = {}
+        for name, spec in stored["components"].items():
+            if name not in overrides:
+                left_out = stored.get("frozen", {}).get(name, {"source": {}})
+                try:
+                    parts[name] = build(spec, COMPONENTS[name], overrides=left_out["source"])
+                except UsageError as error:
+                    if not left_out["source"]:
+                        raise
+                    raise UsageError(
+                        f"checkpoint '{checkpoint_path}': leaves out the frozen weights of {name} "
+                        f"({told(left_out)}): {error}; put them back there, or train with --model.save_frozen=true"
+                    ) from error
         model = cls(
             **{
                 **parts,

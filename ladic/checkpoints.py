@@ -11,8 +11,12 @@ from torch import Tensor, nn
 
 from ladic.errors import UsageError
 
-FORMAT = 1
-"""Version of what a checkpoint stores under "ladic"."""
+FORMAT = 2
+"""Version of what a checkpoint stores under "ladic". Older ones are read too.
+
+1. All weights are in the file.
+2. Frozen weights may be left out; "frozen" says of which components, with source and hash (``ladic.frozen``).
+"""
 
 
 def find_checkpoint(path: str | Path) -> Path:

@@ -14,6 +14,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from ladic.errors import UsageError
@@ -30,6 +31,13 @@ class Buildable:
         A component whose arguments name files or a hub overrides this, so that a checkpoint needs neither.
         """
         return dict(self.__dict__.get("_init_args", {}))
+
+    def frozen_source(self) -> dict[str, Any] | None:
+        """Constructor arguments that, beside ``checkpoint_args``, bring the frozen weights from where they came.
+
+        None, the default, where weights are trained or come from nowhere: they are then kept in checkpoints.
+        """
+        return None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -114,3 +122,8 @@ def _rebuild(value: Any) -> Any:
     if isinstance(value, list):
         return [_rebuild(item) for item in value]
     return value
+
+
+def absolute(name: str | None) -> str | None:
+    """A file or folder by its whole path, so that a checkpoint finds it from anywhere; other names unchanged."""
+    return str(Path(name).resolve()) if name is not None and Path(name).exists() else name

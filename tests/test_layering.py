@@ -33,11 +33,16 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.features": (BASE, TRAINING),  # files of image tokens: the captioner makes them, datamodules read them
     "ladic.optim": (BASE, TRAINING),
     "ladic.muon": (BASE, TRAINING),
+    "ladic.frozen": (BASE, TRAINING),
     "ladic.checkpoints": ((*BASE, "ladic.components"), TRAINING),
     "ladic.datamodules": ((*BASE, "ladic.features", "ladic.datamodules"), ()),
     **{module: ((*BASE, *CONTRACTS, *PLAIN), TRAINING) for module in PLAIN},
     "ladic.captioner": (
-        (*BASE, *PLAIN, "ladic.components", "ladic.optim", "ladic.features", "ladic.checkpoints", "ladic.plugins"), (),
+        (
+            *BASE, *PLAIN, "ladic.components", "ladic.optim", "ladic.features", "ladic.frozen", "ladic.checkpoints",
+            "ladic.plugins",
+        ),
+        (),
     ),
     "ladic.callbacks": (
         (

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ladic.components.image_encoders.base import ImageEncoder
 from ladic.errors import UsageError
+from ladic.spec import absolute
 from ladic.types import ImagePreprocess
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -82,6 +83,12 @@ class ConvEncoder(ImageEncoder):
 
     def checkpoint_args(self) -> dict[str, Any]:
         return {**super().checkpoint_args(), "weights": None}
+
+    def frozen_source(self) -> dict[str, Any] | None:
+        weights = self.__dict__["_init_args"]["weights"]
+        if not self.frozen or weights is None:
+            return None
+        return {"weights": weights if (SHIPPED / f"{weights}.safetensors").is_file() else absolute(weights)}
 
     def encode(self, images: Tensor) -> Tensor:
         return self.stages(images).flatten(2).transpose(1, 2) + self.positions

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ladic.components.image_encoders.base import ImageEncoder
 from ladic.errors import UsageError
+from ladic.spec import absolute
 from ladic.types import ImagePreprocess
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -82,6 +83,10 @@ class HFVisionEncoder(ImageEncoder):
             "mean": self.preprocess.mean,
             "std": self.preprocess.std,
         }
+
+    def frozen_source(self) -> dict[str, Any] | None:
+        model = self.__dict__["_init_args"]["model"]
+        return {"model": absolute(model), "config": None} if self.frozen and model is not None else None
 
     def encode(self, images: Tensor) -> Tensor:
         extra = {"interpolate_pos_encoding": True} if self.interpolate else {}

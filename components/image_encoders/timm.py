@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ladic.components.image_encoders.base import ImageEncoder
 from ladic.errors import UsageError
+from ladic.spec import absolute
 from ladic.types import ImagePreprocess
 
 
@@ -88,6 +89,12 @@ class TimmEncoder(ImageEncoder):
 
     def checkpoint_args(self) -> dict[str, Any]:
         return {**super().checkpoint_args(), "pretrained": False, "checkpoint_path": None}
+
+    def frozen_source(self) -> dict[str, Any] | None:
+        given = self.__dict__["_init_args"]
+        if not self.frozen or not (given["pretrained"] or given["checkpoint_path"]):
+            return None
+        return {"pretrained": given["pretrained"], "checkpoint_path": absolute(given["checkpoint_path"])}
 
     def encode(self, images: Tensor) -> Tensor:
         features = self.model.forward_features(images)

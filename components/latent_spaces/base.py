@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ladic.components.latent_spaces.head import LMHead
 from ladic.components.latent_spaces.normalizer import LatentNormalizer
 from ladic.errors import UsageError
-from ladic.spec import Buildable
+from ladic.spec import Buildable, absolute
 from ladic.types import TokenBatch
 
 
@@ -46,6 +46,13 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
     head: LMHead
     special_token: str | None
     trained_head: bool = False  # whether the head already knows its words (from pretraining or from fit-space)
+
+    fitted_parts = ("normalizer", "head")  # what fitting or training made, beside the text model
+
+    def frozen_source(self) -> dict[str, Any] | None:
+        """The text model, where one was named."""
+        model = self.__dict__["_init_args"].get("model")
+        return None if model is None else {"model": absolute(model), "config": None}
 
     @property
     def vocabulary_size(self) -> int:

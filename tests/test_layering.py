@@ -34,6 +34,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.optim": (BASE, TRAINING),
     "ladic.muon": (BASE, TRAINING),
     "ladic.frozen": (BASE, TRAINING),
+    "ladic.doctor": ((*BASE, "ladic.doctor", "ladic.frozen", "ladic.metrics"), ()),
     "ladic.checkpoints": ((*BASE, "ladic.components"), TRAINING),
     "ladic.datamodules": ((*BASE, "ladic.features", "ladic.datamodules"), ()),
     **{module: ((*BASE, *CONTRACTS, *PLAIN), TRAINING) for module in PLAIN},

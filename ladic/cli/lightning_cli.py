@@ -133,6 +133,17 @@ def parse(argv: list[str]) -> Namespace:
     raise AssertionError("the parser built its classes")
 
 
+def built(argv: list[str]) -> CaptionerCLI:
+    """Model, data and trainer of a configuration (``-c FILE`` and flags), built and not run.
+
+    Raises:
+        UsageError: for anything the user can mend.
+    """
+    load_plugins()
+    _quiet()
+    return CaptionerCLI(args=argv, run=False, **_settings())
+
+
 def spec_of(part: Namespace) -> dict[str, Any]:
     """A parsed component as the mapping that ``ladic.spec.build`` takes."""
     values = part.as_dict()

@@ -45,6 +45,7 @@ COMMANDS = {
     "cache-features": Command("cache_features", "save the image tokens of a frozen encoder for a datamodule"),
     "score": Command("score", "score a file of captions against references"),
     "report": Command("report", "draw the HTML report of a run"),
+    "doctor": Command("doctor", "look at this machine and job: devices, Java, hub, disk, SLURM, reach between ranks"),
     "components": Command("components", "list the registered components and their options"),
     "configs": Command("configs", "list, print or locate the shipped configurations"),
 }

@@ -1,0 +1,1 @@
+"""What ``ladic doctor`` looks at: the machine, the cluster, and whether ranks reach each other."""

@@ -72,4 +72,5 @@ def _disk(words: list[str], folder: Path) -> Any:
         cli = built(words)
     except UsageError as error:
         return Finding("configuration", "bad", one_line(error))
-    return disk_finding(folder, checkpoint_bytes(cli.model, cli.trainer.callbacks))
+    trainer: Any = cli.trainer
+    return disk_finding(folder, checkpoint_bytes(cli.model, trainer.callbacks))

@@ -67,13 +67,34 @@ def test_a_missing_or_foreign_phrase_file_is_named(tmp_path: Path, content: byte
         PhraseSelector(str(file))
 
 
-def test_a_detector_of_another_encoder_is_refused(tmp_path: Path) -> None:
+def test_with_another_encoder_bayes_risk_chooses_and_says_so_once(tmp_path: Path, caplog) -> None:
     detector().save(tmp_path / "p.safetensors")
     selector = PhraseSelector(str(tmp_path / "p.safetensors"))
-    with pytest.raises(UsageError, match="width 2, the encoder gives 5"):
-        selector.select([["dog"]], Evidence(image_tokens=torch.zeros(1, 3, 5)))
+    evidence = Evidence(image_tokens=torch.zeros(1, 3, 5))
+    candidates = [["dog", "a red cat", "a red cat"]]
+    assert selector.scores(candidates, evidence) == MinimumBayesRiskSelector().scores(candidates, evidence)
+    assert selector.select(candidates, evidence) == ["a red cat"]
+    assert caplog.text.count("width 2, this encoder gives 5") == 1
     with pytest.raises(UsageError, match="needs the picture's tokens"):
         selector.select([["dog"]])
+
+
+def test_the_shipped_phrases_know_the_drawn_scenes() -> None:
+    """Real pictures: a scene's own references score above those of the next scene."""
+    from ladic.components import ConvEncoder
+    from ladic.datamodules.shapes.source import ShapesSource
+    from ladic.datamodules.transforms import to_tensor
+
+    source, encoder = ShapesSource("test", 12), ConvEncoder(weights="shapes")
+    images = torch.stack([to_tensor(source.image(index), encoder.preprocess) for index in range(12)])
+    pairs = [[source.captions(index)[0], source.captions((index + 1) % 12)[0]] for index in range(12)]
+    scores = PhraseSelector("shapes").scores(pairs, Evidence(image_tokens=encoder(images)))
+    # Mean log-probability a word, as captions differ in length.
+    right = sum(
+        mine / len(pair[0].split()) > other / len(pair[1].split())
+        for pair, (mine, other) in zip(pairs, scores, strict=True)
+    )
+    assert right >= 11, f"{right} of 12"
 
 
 def test_frequent_phrases_are_counted_once_a_picture() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from ladic.datamodules.base import CaptionDataModule
 from ladic.datamodules.images import open_image
 from ladic.datamodules.source import CaptionSource
 from ladic.errors import UsageError
+from ladic.json_files import parse_json, read_text
 
 
 class KarpathyDataModule(CaptionDataModule):
@@ -120,10 +120,12 @@ def read_karpathy(path: Path) -> list[dict[str, Any]]:
     """
     where = f"data.annotations='{path}'"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path))
     except FileNotFoundError as error:
         raise UsageError(f"{where}: no such file; give Karpathy's dataset_*.json") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except UsageError:
+        raise
+    except ValueError as error:
         raise UsageError(f"{where}: not JSON ({error}); is the download complete?") from error
     entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:

@@ -218,7 +218,8 @@ class LatentDiffusionCaptioner(LightningModule):
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
         losses = self.losses(batch, self._draws)
         size = len(batch["input_ids"])
-        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=size)
+        # Over all ranks: what is logged is the loss of the global batch, whatever ranks it lies on.
+        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=size, sync_dist=True)
         self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=size)
         now = time.perf_counter()
         if self._last_batch is not None:

@@ -9,7 +9,7 @@ import pytest
 
 FOLDERS = {"ladic": "ladic", "components": "ladic.components", "datamodules": "ladic.datamodules"}
 KINDS = ("denoisers", "image_encoders", "latent_spaces", "noise_schedules", "samplers")
-BASE = ("ladic.errors", "ladic.seeds", "ladic.spec", "ladic.types")
+BASE = ("ladic.errors", "ladic.json_files", "ladic.seeds", "ladic.spec", "ladic.types")
 CONTRACTS = tuple(f"ladic.components.{kind}.base" for kind in KINDS)
 PLAIN = tuple(
     f"ladic.{name}"

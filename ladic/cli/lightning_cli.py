@@ -18,6 +18,7 @@ from ladic.captioner import LatentDiffusionCaptioner
 from ladic.checkpoints import find_checkpoint, newest_checkpoint, read_checkpoint
 from ladic.cli.bad_days import add_options, prepared
 from ladic.cli.explain import explain
+from ladic.cli.yaml_files import check_configs
 from ladic.datamodules import CaptionDataModule
 from ladic.errors import UsageError
 from ladic.plugins import load_plugins, one_line
@@ -96,6 +97,7 @@ def run(argv: list[str]) -> None:
     Raises:
         UsageError: for anything the user can mend.
     """
+    check_configs(argv)
     load_plugins()
     _quiet()
     argv = _locate_checkpoint(argv)
@@ -120,6 +122,7 @@ def parse(argv: list[str]) -> Namespace:
     Example:
         ``parse(["-c", "configs/demo.yaml", "--data.batch_size=8"]).data.init_args.batch_size`` is 8.
     """
+    check_configs(argv)
     load_plugins()
     _quiet()
 
@@ -139,6 +142,7 @@ def built(argv: list[str]) -> CaptionerCLI:
     Raises:
         UsageError: for anything the user can mend.
     """
+    check_configs(argv)
     load_plugins()
     _quiet()
     return CaptionerCLI(args=argv, run=False, **_settings())

@@ -17,7 +17,6 @@ name they have, and ``References.named_like`` picks the way of naming that the c
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ladic.errors import UsageError
+from ladic.json_files import parse_json, read_text
 from ladic.metrics.scoring import ImageId
 
 _ID_KEYS = ("image_id", "cocoid", "id", "img_id")
@@ -133,7 +133,7 @@ def read_ids(path: str | Path) -> set[ImageId]:
     """The image ids of a split file, a JSON list or one id a line."""
     text = _text(path)
     try:
-        listed = json.loads(text)
+        listed = parse_json(text)
     except ValueError:
         listed = text.split()
     if not isinstance(listed, list) or not all(isinstance(i, int | str) for i in listed):
@@ -153,7 +153,7 @@ def plain(name: Any) -> ImageId:
 
 def _text(path: str | Path) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -166,11 +166,11 @@ def _text(path: str | Path) -> str:
 def _load(path: str | Path) -> Any:
     text = _text(path)
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         first = error
     try:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [parse_json(line) for line in text.splitlines() if line.strip()]
     except ValueError:
         raise UsageError(f"{path}: not JSON: {first}") from None
 

@@ -98,6 +98,13 @@ def test_a_job_that_does_not_fit_the_trainer(monkeypatch):
     assert place() == (3, 4, "10.0.0.1", 16234)
 
 
+def test_tasks_asked_for_in_a_way_that_lightning_refuses(monkeypatch):
+    for name, value in {"JOB_ID": "7", "JOB_NAME": "x", "NTASKS": "2", "PROCID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    with pytest.raises(UsageError, match=r"SLURM: .*--ntasks-per-node"):
+        place()
+
+
 def test_hosts_of_ranks(monkeypatch, tmp_path):
     script = tmp_path / "scontrol"
     script.write_text("#!/bin/sh\necho node1; echo node2\n")

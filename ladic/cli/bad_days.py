@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from ladic.callbacks import BatchPlan, FiniteLoss, Requeue
 from ladic.callbacks.batch_plan import ScaleRule
 from ladic.checkpoint_io import AtomicCheckpointIO
+from ladic.doctor.cluster import slurm_environment
 
 
 def add_options(parser: LightningArgumentParser) -> None:
@@ -60,8 +61,7 @@ def prepared(instantiate: Callable[..., Trainer], option: Callable[..., Any], **
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(AtomicCheckpointIO())
     if SLURMEnvironment.detect() and not any(isinstance(plugin, SLURMEnvironment) for plugin in plugins):
-        # Lightning's own requeueing saves inside the signal handler; `Requeue` does it at a step boundary.
-        plugins.append(SLURMEnvironment(auto_requeue=False))
+        plugins.append(slurm_environment())  # `Requeue` saves at a step boundary instead
     trainer = instantiate(**kwargs, plugins=plugins)
     extras: list[Callback] = [
         BatchPlan(option(config, "scale_lr"), option(config, "base_batch_size")),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from typing import Any
 
 from ladic.doctor.finding import Finding
+from ladic.errors import UsageError
 
 SHOWN = (
     "SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_JOB_NODELIST", "SLURM_JOB_NUM_NODES", "SLURM_NTASKS",
@@ -32,7 +34,7 @@ def cluster_findings(num_nodes: int | None = None, devices: str | int | None = N
     if not SLURMEnvironment.detect():
         text = "takes this for an interactive job and starts the processes itself; with `srun ladic …` SLURM does"
         return [*findings, Finding("Lightning", "note", text)]
-    environment = SLURMEnvironment(auto_requeue=False)
+    environment = slurm_environment()
     world = environment.world_size()
     findings.append(
         Finding(
@@ -50,6 +52,20 @@ def cluster_findings(num_nodes: int | None = None, devices: str | int | None = N
             Finding("trainer.devices", "bad", f"{devices}, but the job has {per_node} tasks a node: give that")
         )
     return findings
+
+
+def slurm_environment() -> Any:
+    """Lightning's view of this job, without its requeueing: that saves inside the signal handler.
+
+    Raises:
+        UsageError: if the job's tasks were not asked for as Lightning wants them.
+    """
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+    try:
+        return SLURMEnvironment(auto_requeue=False)
+    except RuntimeError as error:
+        raise UsageError(f"SLURM: {' '.join(str(error).split())}") from error
 
 
 def host_of_rank(rank: int) -> str | None:

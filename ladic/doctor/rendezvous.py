@@ -8,7 +8,7 @@ import time
 from datetime import timedelta
 from typing import NamedTuple
 
-from ladic.doctor.cluster import host_of_rank
+from ladic.doctor.cluster import host_of_rank, slurm_environment
 from ladic.doctor.finding import Finding
 from ladic.errors import UsageError
 
@@ -30,9 +30,7 @@ def place() -> Place:
     """
     environment = os.environ
     if "SLURM_PROCID" in environment and "SLURM_NTASKS" in environment:
-        from lightning.pytorch.plugins.environments import SLURMEnvironment
-
-        found = SLURMEnvironment(auto_requeue=False)
+        found = slurm_environment()
         rank, world = int(environment["SLURM_PROCID"]), int(environment["SLURM_NTASKS"])
         return Place(rank, world, found.main_address, found.main_port)
     if "RANK" in environment and "WORLD_SIZE" in environment:

@@ -225,5 +225,5 @@ def test_a_cancelled_job_stays_cancelled(cluster, config):
 
 
 def test_the_doctor_meets_all_ranks(cluster):
-    text = cluster.call("srun", "--nodes=2", "--ntasks=2", "ladic", "doctor", "--ranks", "--timeout=60")
+    text = cluster.call("srun", "--nodes=2", "--ntasks-per-node=1", "ladic", "doctor", "--ranks", "--timeout=60")
     assert text.count("gloo sums over 2 ranks on 2 hosts (node1, node2)") == 2

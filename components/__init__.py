@@ -12,9 +12,10 @@ from ladic.components.latent_spaces import (
     TextLatentSpace,
 )
 from ladic.components.noise_schedules import CosineSchedule, LinearSchedule, NoiseSchedule, ShiftedSchedule
-from ladic.components.samplers import DDIMSampler, RenoiseSampler, Sampler
+from ladic.components.samplers import BackAndRefine, DDIMSampler, RenoiseSampler, Sampler
 
 __all__ = [
+    "BackAndRefine",
     "BertLatentSpace",
     "Context",
     "ConvEncoder",

@@ -60,7 +60,7 @@ def generate(
         self_conditioning: feed the previous estimate back.
         num_candidates: captions per image; they share the image's keys and values.
         seed: of the run.
-        on_step: called with (index, t, x0) after each step.
+        on_step: told of every evaluation.
     """
     context = denoiser.context(image_tokens).repeat(num_candidates)
     noise = SeededNoise(
@@ -69,7 +69,11 @@ def generate(
         image_tokens.device,
     )
     denoise = GuidedDenoiser(denoiser, context, denoiser.context(null_tokens), guidance, self_conditioning)
-    latents = sampler.sample(denoise, noise.draw(), schedule, noise.draw, on_step)
+
+    def confidence(x0: Tensor) -> Tensor:
+        return latent_space.decode(x0).float().softmax(-1).amax(-1)
+
+    latents = sampler.sample(denoise, noise.draw(), schedule, noise.draw, on_step, confidence)
     captions = latent_space.to_text(latent_space.decode(latents).argmax(-1))
     rows = [captions[i : i + num_candidates] for i in range(0, len(captions), num_candidates)]
     return Generation(rows, latents, denoise.nfe)

@@ -55,7 +55,7 @@ def check_noise_schedule(schedule: NoiseSchedule) -> None:
 
 
 def check_sampler(sampler: Sampler) -> None:
-    """The walk asks the denoiser ``num_steps`` times, at falling times, and ends where a perfect denoiser points."""
+    """The walk asks the denoiser at times in [0, 1] and ends where a perfect denoiser points."""
     target = torch.randn(2, 3, 4)
     asked: list[float] = []
 
@@ -71,6 +71,7 @@ def check_sampler(sampler: Sampler) -> None:
         torch.randn(2, 3, 4, generator=generator),
         CosineSchedule(),
         lambda: torch.randn(2, 3, 4, generator=generator),
+        confidence=lambda x0: torch.rand(x0.shape[:2], generator=generator),
     )
     torch.testing.assert_close(result, target)
     assert len(asked) >= 1, "the denoiser was never asked"

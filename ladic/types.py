@@ -83,7 +83,13 @@ class CaptionerLike(Protocol):
 
 
 class ScheduleLike(Protocol):
-    """What a sampler asks of a noise schedule; ``t`` may have any shape, the answer has the same."""
+    """What a sampler asks of a noise schedule; ``t`` may have any shape, the answer has the same.
+
+    ``entries`` is the length of a schedule's table, None where time is continuous.
+    """
+
+    @property
+    def entries(self) -> int | None: ...
 
     def alpha_bar(self, t: Tensor) -> Tensor: ...
 
@@ -92,11 +98,32 @@ class ScheduleLike(Protocol):
     def add_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor: ...
 
 
+@dataclass(frozen=True)
+class SamplingStep:
+    """An evaluation of the denoiser while sampling, for traces.
+
+    Attributes:
+        index: number of the evaluation, from 0.
+        t: its time.
+        x0: (B, L, D) the estimate.
+        kept: (B, L) bool, where Back&Refine kept positions after this evaluation and sent the others back to noise; it
+            then tells the step a second time, with this filled in.
+    """
+
+    index: int
+    t: float
+    x0: Tensor
+    kept: Tensor | None = None
+
+
 DenoiseFn = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """``denoise(x_t (B,L,D), t (B,), x0_prev (B,L,D) or None) -> x0 (B,L,D)``: guidance is already inside."""
 
 DrawFn = Callable[[], Tensor]
 """``draw() -> (B,L,D)`` standard normal noise, each row from its own image's generator."""
 
-StepFn = Callable[[int, float, Tensor], None]
-"""``on_step(index, t, x0)`` is called after each evaluation, for traces."""
+StepFn = Callable[[SamplingStep], None]
+"""``on_step(step)`` is called after each evaluation."""
+
+ConfidenceFn = Callable[[Tensor], Tensor]
+"""``confidence(x0 (B,L,D)) -> (B,L)``: probability of the likeliest word at each position."""

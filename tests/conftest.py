@@ -13,10 +13,14 @@ from typing import NamedTuple
 import lightning  # noqa: F401  # now: its log handler keeps the stderr of its import, and a test's own is closed later
 import pytest
 import torch
+from hypothesis import settings
 
 from ladic.cli.main import main
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
+
+settings.register_profile("ladic", deadline=None)  # a busy machine is no failure
+settings.load_profile("ladic")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ladic.components import CosineSchedule, DDIMSampler, LinearSchedule, RenoiseSampler, Sampler
+from ladic.types import SamplingStep
 
 MU, S = 1.5, 0.6
 LOW, HIGH = 0.1, 20.0
@@ -133,7 +134,7 @@ def test_one_step_is_the_papers_formula(sampler: Sampler, kind: str, eta: float)
 def test_evaluations_are_num_steps_and_the_last_time_is_above_zero(make: Callable[[int], Sampler], steps: int) -> None:
     asked: list[float] = []
     fed: list[Tensor | None] = []
-    seen: list[tuple[int, float, Tensor]] = []
+    seen: list[SamplingStep] = []
     estimates: list[Tensor] = []
 
     def network(x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
@@ -150,15 +151,13 @@ def test_evaluations_are_num_steps_and_the_last_time_is_above_zero(make: Callabl
         draws += 1
         return torch.randn(2, 3, 4)
 
-    result = make(steps).sample(
-        network, torch.randn(2, 3, 4), CosineSchedule(), draw, lambda i, t, x0: seen.append((i, t, x0))
-    )
+    result = make(steps).sample(network, torch.randn(2, 3, 4), CosineSchedule(), draw, seen.append)
     np.testing.assert_allclose(asked, 1 - np.arange(steps) / steps, atol=1e-6)
     assert asked[-1] > 0, "at t = 0 there is no noise to take away"
     assert result is estimates[-1], "the last estimate is the answer"
     assert fed[0] is None
     assert all(given is made for given, made in zip(fed[1:], estimates, strict=False)), "each estimate is fed back"
-    assert [(i, t) for i, t, _ in seen] == [(i, pytest.approx(t)) for i, t in enumerate(asked)]
+    assert [(step.index, step.t) for step in seen] == [(i, pytest.approx(t)) for i, t in enumerate(asked)]
     assert draws <= steps - 1, "no noise is drawn for a step that is not taken"
 
 

@@ -26,6 +26,11 @@ class NoiseSchedule(Buildable, ABC):
     device and in the shape of the ``t`` they are given, in float32 at least.
     """
 
+    @property
+    def entries(self) -> int | None:
+        """Length of the table that the schedule is; None, the default, where time is continuous."""
+        return None
+
     @abstractmethod
     def alpha_bar(self, t: Tensor) -> Tensor:
         """Signal share in [0, 1] for t of any shape: same shape, falling in t, near 1 at 0 and near 0 at 1."""

@@ -41,6 +41,10 @@ class LinearSchedule(NoiseSchedule):
             betas = torch.cat([torch.zeros(1, dtype=torch.float64), self._betas(num_steps)[:-1]])
             self._table = torch.cumprod(1 - betas, 0).float()
 
+    @property
+    def entries(self) -> int | None:
+        return self.num_steps
+
     def _betas(self, num_steps: int) -> Tensor:
         return torch.linspace(self.beta_min, self.beta_max, num_steps, dtype=torch.float64)
 

@@ -38,6 +38,10 @@ class ShiftedSchedule(NoiseSchedule):
         self.schedule = schedule if schedule is not None else CosineSchedule()
         self.factor = factor
 
+    @property
+    def entries(self) -> int | None:
+        return self.schedule.entries
+
     def alpha_bar(self, t: Tensor) -> Tensor:
         alpha_bar = self.schedule.alpha_bar(t)
         return alpha_bar / (alpha_bar + self.factor**2 * (1 - alpha_bar))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ladic.components.samplers.base import Sampler, signal_and_noise
+from ladic.components.samplers.spacing import Spacing
 from ladic.errors import UsageError
 from ladic.types import DrawFn, ScheduleLike
 
@@ -21,10 +22,11 @@ class DDIMSampler(Sampler):
     Args:
         num_steps: evaluations.
         eta: 0 is deterministic; 1 has the variance of DDPM's ancestral sampler.
+        spacing: of the times: "uniform", "quadratic" or "log_snr".
     """
 
-    def __init__(self, num_steps: int = 10, eta: float = 0.0) -> None:
-        super().__init__(num_steps)
+    def __init__(self, num_steps: int = 10, eta: float = 0.0, spacing: Spacing = "uniform") -> None:
+        super().__init__(num_steps, spacing)
         if not 0 <= eta <= 1:
             raise UsageError(f"eta={eta}: need 0 <= eta <= 1")
         self.eta = eta

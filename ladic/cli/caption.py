@@ -123,7 +123,7 @@ def apply_options(model: Any, options: Any) -> None:
     if options.num_candidates is not None:
         model.num_candidates = options.num_candidates
     if options.num_steps is not None:
-        model.sampler.num_steps = options.num_steps
+        model.sampler = model.sampler.with_steps(options.num_steps)
     if options.guidance_scale is not None:
         model.guidance = replace(model.guidance, scale=options.guidance_scale)
     if options.seed is not None:

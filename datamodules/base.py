@@ -197,13 +197,14 @@ class CaptionItems(Dataset[dict[str, Any]]):
         draw = item if isinstance(item, Draw) else Draw(item, 0)
         index, which = (draw.item, draw.number) if self.pairs is None else self.pairs[draw.item]
         captions, image_id = self.source.captions(index), self.source.image_id(index)
-        which %= len(captions)
         picture = (
             {"image": to_tensor(self.source.image(index), self.preprocess)}
             if self.cache is None
             else {"image_tokens": self.cache.tokens(image_id)}
         )
-        return {**picture, "image_id": image_id, "caption": captions[which], "references": captions}
+        references = self.source.references(index)
+        texts = {"caption": captions[which % len(captions)], "references": references} if captions else {}
+        return {**picture, "image_id": image_id, **texts}
 
 
 class Collate:
@@ -221,8 +222,9 @@ class Collate:
         if self.train:
             tokens = self.captioner.tokenize([item["caption"] for item in items])
             batch["input_ids"], batch["attention_mask"] = tokens.input_ids, tokens.attention_mask
-        else:
+        elif "references" in items[0]:  # pictures to be captioned have none
             batch["references"] = [item["references"] for item in items]
+            batch["caption"] = [item["caption"] for item in items]
         return batch
 
 
@@ -240,6 +242,9 @@ class Head(CaptionSource):
 
     def captions(self, index: int) -> list[str]:
         return self.source.captions(index)
+
+    def references(self, index: int) -> list[str]:
+        return self.source.references(index)
 
     def image(self, index: int) -> Any:
         return self.source.image(index)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,27 +14,47 @@ from ladic.errors import UsageError
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
+class BrokenImageError(UsageError):
+    """A picture that is missing or can't be decoded; training may leave out a stated share of these."""
+
+
 def open_image(path: Path) -> Image.Image:
-    """A picture as RGB, turned as its EXIF orientation says; what is transparent is white.
+    """A picture as RGB, turned as its EXIF orientation says; what is transparent is white, what moves its first frame.
 
     Raises:
-        UsageError: naming the file, if it is missing, broken, cut off, or a decompression bomb.
+        BrokenImageError: naming the file, if it is missing, empty, broken, cut off, or a decompression bomb.
     """
     try:
-        with Image.open(path) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
+        with warnings.catch_warnings():
+            # Half of what Pillow calls a bomb, and odd EXIF: neither hinders reading.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", message=".*EXIF", category=UserWarning)
+            with Image.open(path) as image:
+                return _to_rgb(_upright(image))
     except FileNotFoundError as error:
-        raise UsageError(f"image '{path}': no such file") from error
+        raise BrokenImageError(f"image '{path}': no such file") from error
     except UnidentifiedImageError as error:
-        raise UsageError(f"image '{path}': not a picture that Pillow can read") from error
+        empty = "an empty file" if not path.stat().st_size else "not a picture that Pillow can read"
+        raise BrokenImageError(f"image '{path}': {empty}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(f"image '{path}': broken ({error})") from error
+        raise BrokenImageError(f"image '{path}': broken ({error})") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says; as it is stored where the EXIF data is damaged, which says nothing about the pixels."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, TypeError, ValueError, KeyError, IndexError, ZeroDivisionError, struct.error):
+        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """RGB without two surprises of Pillow's: it clips 16-bit greys to white, and shows what transparency hides."""
+    """RGB without two surprises of Pillow's: it clips deep greys to white, and shows what transparency hides."""
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    elif image.mode == "F":  # floats have no agreed range; the usual ones are 0 to 1 and 0 to 255
+        values = np.nan_to_num(np.asarray(image))
+        image = Image.fromarray((values * (255 if values.max() <= 1 else 1)).clip(0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")

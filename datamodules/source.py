@@ -8,7 +8,14 @@ from PIL import Image
 
 
 class CaptionSource(ABC):
-    """A split: indexable pictures with their captions. Reads lazily; safe to copy into worker processes."""
+    """A split: indexable pictures with their captions. Reads lazily; safe to copy into worker processes.
+
+    Attributes:
+        stored: whether captions lie in memory, so that all of them can be looked at when training begins; False where
+            they are made when asked for.
+    """
+
+    stored: bool = True
 
     @abstractmethod
     def __len__(self) -> int:
@@ -20,7 +27,11 @@ class CaptionSource(ABC):
 
     @abstractmethod
     def captions(self, index: int) -> list[str]:
-        """Its captions, at least one."""
+        """Its captions, cleaned for training; at least one, unless the pictures are there to be captioned."""
+
+    def references(self, index: int) -> list[str]:
+        """Its captions as they are scored against; those of training unless these were cleaned."""
+        return self.captions(index)
 
     @abstractmethod
     def image(self, index: int) -> Image.Image:

@@ -311,8 +311,8 @@ class LatentDiffusionCaptioner(LightningModule):
         }
 
     def _log_validation_losses(self, batch: CaptionBatch) -> None:
-        """Losses on each image's first reference, with noise that is the same at every validation."""
-        tokens = self.tokenize([references[0] for references in batch["references"]])
+        """Losses on each image's first caption, with noise that is the same at every validation."""
+        tokens = self.tokenize(batch.get("caption", [references[0] for references in batch["references"]]))
         ids, mask = tokens.input_ids.to(self.device), tokens.attention_mask.to(self.device)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(noise_seed(self.seed, batch["image_id"][0]) % 2**31)

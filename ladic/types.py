@@ -46,6 +46,7 @@ class CaptionBatch(TypedDict):
         image_id: one identifier per row; seeds the row's noise and keys its scores.
         input_ids, attention_mask: (B, L), in training.
         references: the captions each row is scored against, in evaluation.
+        caption: each row's first caption as training would see it, for the losses that validation logs.
     """
 
     image_id: list[int | str]
@@ -54,6 +55,7 @@ class CaptionBatch(TypedDict):
     input_ids: NotRequired[Tensor]
     attention_mask: NotRequired[Tensor]
     references: NotRequired[list[list[str]]]
+    caption: NotRequired[list[str]]
 
 
 class CaptionOutput(TypedDict):

@@ -93,7 +93,7 @@ def test_training_sees_tokens_and_evaluation_sees_references(tmp_path):
     assert set(train) == {"image_id", "image", "input_ids", "attention_mask"}
     assert train["image"].shape == (4, 3, 8, 8)
     assert train["input_ids"].shape == train["attention_mask"].shape == (4, 12)
-    assert set(val) == {"image_id", "image", "references"}
+    assert set(val) == {"image_id", "image", "references", "caption"}
     assert val["image_id"] == ["val_0.jpg", "val_1.jpg"]
     assert [len(references) for references in val["references"]] == [5, 5]
 

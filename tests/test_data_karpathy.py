@@ -5,7 +5,7 @@ import torch
 from tiny_run import karpathy_data, karpathy_entry, karpathy_tree, picture, write_json
 
 from ladic.datamodules import KarpathyDataModule
-from ladic.datamodules.karpathy import clean_caption
+from ladic.datamodules.cleaning import clean_caption
 from ladic.errors import UsageError
 
 
@@ -85,6 +85,9 @@ def test_the_validation_pictures_can_be_tested_on(tmp_path):
         ({"images": [karpathy_entry("/etc/x.jpg", "train")]}, "'/etc/x.jpg' leaves the folder"),
         ({"images": [karpathy_entry("x.jpg", "train", filepath="../..")]}, "leaves the folder"),
         ({"images": [karpathy_entry("x.jpg", "train", [])]}, r"'x.jpg' \(train\) has no caption"),
+        ({"images": [karpathy_entry("x.jpg", "training")]}, r"'x.jpg': no split is called 'training'; accepted are tr"),
+        ({"images": [karpathy_entry("x.jpg", "train", cocoid=[1])]}, r"'x.jpg': an image id is a whole number or text"),
+        ({"images": [karpathy_entry("x.jpg", "train")] * 2}, r"the image id 'x.jpg' comes twice"),
         ({"images": [karpathy_entry("x.jpg", "train", [" ", "."])]}, r"'x.jpg' \(train\) has no caption"),
         ({"images": [karpathy_entry("x.jpg", "val")]}, r"no pictures for train \(it has val 1\)"),
     ],

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pickle
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,27 @@ from tiny_run import error_line, karpathy_entry, tiny_config, write_config
 
 from ladic.checkpoint_io import AtomicCheckpointIO
 from ladic.checkpoints import read_checkpoint
+from ladic.datamodules.cleaning import CLEANINGS, clean
 from ladic.datamodules.images import open_image
-from ladic.datamodules.karpathy import clean_caption, read_karpathy
+from ladic.datamodules.readers.blip import read_blip
+from ladic.datamodules.readers.coco_json import read_coco
+from ladic.datamodules.readers.karpathy import read_karpathy
+from ladic.datamodules.readers.paragraphs import read_paragraphs
+from ladic.datamodules.readers.split_list import read_splits
 from ladic.errors import UsageError
 from ladic.metrics.caption_files import read_captions, read_ids, read_references
 from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize
 from ladic.testing import tiny_text_space
+
+READERS = (
+    read_karpathy,
+    read_coco,
+    partial(read_blip, split="train", numbered=True),
+    read_paragraphs,
+    partial(read_splits, numbered=True),
+    read_captions,
+    read_references,
+)
 
 
 class Payload:
@@ -127,7 +143,7 @@ def test_a_picture_that_grows_is_refused(tmp_path):
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"images": ' * 50_000, "9" * 10_000, '"\\ud800"', "NaN", "", "\x00"])
 def test_json_that_breaks_readers(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
-    for read in (read_karpathy, read_captions, read_references):
+    for read in READERS:
         with pytest.raises(UsageError) as told:
             read(tmp_path / "a.json")
         assert len(str(told.value)) < 1000
@@ -137,7 +153,7 @@ def test_a_file_that_memory_can_not_hold_is_told_before_it_is_read(tmp_path):
     file = tmp_path / "a.json"
     with file.open("wb") as opened:
         opened.truncate(2**42)  # 4 TiB of nothing, which take no room on the disk
-    for read in (read_karpathy, read_captions, read_references, read_ids):
+    for read in (*READERS, read_ids):
         with pytest.raises(UsageError, match="larger than memory can hold"):
             read(file)
 
@@ -159,7 +175,7 @@ JSON = st.recursive(
 def test_readers_answer_any_json_with_a_result_or_one_line(tmp_path_factory, value):
     file = tmp_path_factory.getbasetemp() / "any.json"
     file.write_text(json.dumps(value))
-    for read in (read_karpathy, read_captions, read_references, read_ids):
+    for read in (*READERS, read_ids):
         with contextlib.suppress(UsageError):
             read(file)
 
@@ -172,7 +188,7 @@ ANY_TEXT = st.text(st.characters(), max_size=40) | st.text("a b.-'\"\\ud800\x00\
 @given(ANY_TEXT)
 def test_tokenizers_take_any_text(text):
     assert isinstance(ptb_tokenize(text), str)
-    assert isinstance(clean_caption(text), str)
+    assert all(isinstance(clean(text, cleaning), str) for cleaning in CLEANINGS)
     batch = SPACE.tokenize([text])
     assert batch.input_ids.shape == (1, SPACE.length)
     assert isinstance(SPACE.to_text(torch.zeros(1, SPACE.length, dtype=torch.long))[0], str)

@@ -134,7 +134,7 @@ def fields(entry: Any, names: tuple[str, ...], where: str) -> dict[str, Any]:
     absent = [name for name in names if not isinstance(entry, dict) or name not in entry]
     if absent:
         raise UsageError(f"{where} has no '{absent[0]}'")
-    return entry  # type: ignore[no-any-return]
+    return entry
 
 
 def short(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,7 +63,7 @@ class CocoDataModule(FilesDataModule):
                 records += read_karpathy(file, content)
         return records if self.splits is None else resplit(records, self.splits)
 
-    def _files(self) -> list[tuple[Path, str | None]]:
+    def _files(self) -> Sequence[tuple[Path, str | None]]:
         """Files to read with the split that their names say."""
         if not self.annotations.is_dir():
             return [(self.annotations, split_of(self.annotations))]

@@ -7,6 +7,7 @@ captioning: noise -- sampler(denoiser(image tokens)) --> x0 -- latent_space.deco
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from ladic.checkpoints import FORMAT, check_shapes, read_checkpoint
+from ladic import hub
+from ladic.checkpoints import FORMAT, check_shapes, find_checkpoint, read_checkpoint
 from ladic.components.denoisers import Context, CrossAttentionDenoiser, Denoiser, DenoiserFactory
 from ladic.components.image_encoders import ImageEncoder
 from ladic.components.latent_spaces import TextLatentSpace
@@ -31,7 +33,7 @@ from ladic.optim import WarmupDecay, parameter_groups
 from ladic.reconstruction import Reconstruction
 from ladic.rerank import CandidateSelector, Evidence, MinimumBayesRiskSelector
 from ladic.seeds import mixed_seed
-from ladic.spec import build, describe
+from ladic.spec import build, class_path, describe
 from ladic.types import CaptionBatch, CaptionOutput, ImagePreprocess, TokenBatch
 
 COMPONENTS: dict[str, type] = {
@@ -130,6 +132,8 @@ class LatentDiffusionCaptioner(LightningModule):
         self.seed = seed
         self.save_frozen = save_frozen
         self.loaded_step = 0
+        self.loaded_from: Path | None = None
+        self._trained: dict[str, Any] = {}
         self.training_seed: int | None = None
         self._frozen: dict[str, Any] | None = None
         self._draws: BatchDraws | None = None
@@ -330,8 +334,27 @@ class LatentDiffusionCaptioner(LightningModule):
             "settings": {name: getattr(self, name) for name in SETTINGS},
         }
 
+    def training_facts(self) -> dict[str, Any]:
+        """What the weights were trained on and for how long; of a loaded model, what its file says."""
+        if self._trainer is None or self.trainer.state.fn != "fit":
+            return {"steps": self.loaded_step, **self._trained}
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        try:
+            told = None if data is None else describe(data)
+        except TypeError:  # a stranger's datamodule that was built from more than plain values
+            told = {"class_path": class_path(type(data)), "init_args": {}}
+        batch = getattr(data, "batch_size", None)
+        ranks = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return {
+            "data": told,
+            "steps": self.trainer.global_step,
+            "global_batch": None if batch is None else batch * ranks,
+            "precision": str(self.trainer.precision),
+        }
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["ladic"] = {"format": FORMAT, "training_seed": self.training_seed, **self.description()}
+        about = {"training_seed": self.training_seed, "training": self.training_facts()}
+        checkpoint["ladic"] = {"format": FORMAT, **about, **self.description()}
         if not self.save_frozen:
             leave_out(self, checkpoint, frozen_parts(self) if self._frozen is None else self._frozen)
 
@@ -339,6 +362,7 @@ class LatentDiffusionCaptioner(LightningModule):
         put_back(self, checkpoint)
         check_shapes(self, checkpoint["state_dict"])
         self.loaded_step = int(checkpoint.get("global_step", 0))
+        self._trained = checkpoint["ladic"].get("training", {})
         if self._trainer is not None and self.trainer.state.fn == "fit":
             self.training_seed = checkpoint["ladic"].get("training_seed")
 
@@ -350,14 +374,26 @@ class LatentDiffusionCaptioner(LightningModule):
 
         Args:
             checkpoint_path: a ``.ckpt`` file, or a run's folder. Frozen weights that it leaves out come from where the
-                training had them.
+                training had them. Where commands ask for a checkpoint, a folder of ``save_pretrained`` and
+                "hf:OWNER/NAME" will do too.
             map_location: device of the weights.
             overrides: constructor arguments to use instead of the stored ones, e.g. ``sampler=DDIMSampler(5)``.
 
         Raises:
             UsageError: if there is no checkpoint, or it isn't one of ours.
         """
-        checkpoint = read_checkpoint(checkpoint_path, map_location)
+        folder = hub.located(checkpoint_path)
+        if folder is not None:
+            return cls.from_pretrained(folder, map_location=map_location, **overrides)
+        file = find_checkpoint(checkpoint_path)
+        checkpoint = read_checkpoint(file, map_location)
+        model = cls._rebuilt(checkpoint, f"checkpoint '{checkpoint_path}'", overrides)
+        model.loaded_from = file
+        return model.eval().to(map_location)
+
+    @classmethod
+    def _rebuilt(cls, checkpoint: dict[str, Any], named: str, overrides: dict[str, Any]) -> LatentDiffusionCaptioner:
+        """The captioner that a checkpoint's contents describe, with its weights."""
         stored = checkpoint["ladic"]
         parts: dict[str, Any] = {}
         for name, spec in stored["components"].items():
@@ -369,8 +405,8 @@ class LatentDiffusionCaptioner(LightningModule):
                     if not left_out["source"]:
                         raise
                     raise UsageError(
-                        f"checkpoint '{checkpoint_path}': leaves out the frozen weights of {name} "
-                        f"({told(left_out)}): {error}; put them back there, or train with --model.save_frozen=true"
+                        f"{named}: leaves out the frozen weights of {name} ({told(left_out)}): {error}; put them back "
+                        "there, or train with --model.save_frozen=true"
                     ) from error
         model = cls(
             **{
@@ -383,7 +419,73 @@ class LatentDiffusionCaptioner(LightningModule):
         )
         model.on_load_checkpoint(checkpoint)
         model.load_state_dict(checkpoint["state_dict"])
-        return model.eval().to(map_location)
+        return model
+
+    # Folders of safetensors, here and on the Hugging Face Hub.
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        include_frozen: bool = True,
+        license: str | None = None,
+        run: str | Path | None = None,
+    ) -> Path:
+        """Writes weights (safetensors), configuration and model card into a folder, which it returns.
+
+        Args:
+            folder: made if it isn't there.
+            include_frozen: whether frozen weights go in; without them the folder loads only where their source is.
+            license: of the weights, for the card, as the Hub names licences: "apache-2.0".
+            run: folder with the scores of these weights; by default the one of the checkpoint that was loaded.
+
+        Raises:
+            UsageError: if the folder can't be written.
+        """
+        return hub.write_folder(self, folder, include_frozen=include_frozen, license=license, run=run)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, revision: str | None = None, map_location: Any = "cpu", **overrides: Any
+    ) -> LatentDiffusionCaptioner:
+        """The captioner of a folder that ``save_pretrained`` wrote or of a repository on the Hub, in eval mode.
+
+        Args:
+            name: a folder, or OWNER/NAME on the Hub.
+            revision: branch, tag or commit on the Hub.
+            map_location: device of the weights.
+            overrides: constructor arguments to use instead of the stored ones, e.g. ``sampler=DDIMSampler(5)``.
+
+        Raises:
+            UsageError: if it isn't there or isn't one of ours.
+        """
+        folder = Path(name) if Path(name).is_dir() else hub.download(str(name), revision)
+        checkpoint = hub.read_folder(folder, map_location)
+        return cls._rebuilt(checkpoint, f"'{name}'", overrides).eval().to(map_location)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        include_frozen: bool = True,
+        license: str | None = None,
+        run: str | Path | None = None,
+    ) -> str:
+        """Writes what ``save_pretrained`` writes to the Hub, in one commit; returns the repository's address.
+
+        Args:
+            repo_id: OWNER/NAME; made if it isn't there.
+            private: whether a new repository is.
+            token: of the Hub; the one of ``hf auth login`` by default.
+            include_frozen, license, run: as in ``save_pretrained``.
+
+        Raises:
+            UsageError: if the Hub refuses or can't be reached.
+        """
+        options: dict[str, Any] = {"include_frozen": include_frozen, "license": license, "run": run}
+        return hub.upload(self, repo_id, private=private, token=token, **options)
 
 
 class _Rebuild:

@@ -34,6 +34,8 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.optim": (BASE, TRAINING),
     "ladic.muon": (BASE, TRAINING),
     "ladic.frozen": (BASE, TRAINING),
+    "ladic.hub": ((*BASE, "ladic.__version__", "ladic.checkpoints", "ladic.frozen", "ladic.model_card"), TRAINING),
+    "ladic.model_card": (BASE, TRAINING),
     "ladic.doctor": ((*BASE, "ladic.doctor", "ladic.frozen", "ladic.metrics"), ()),
     "ladic.checkpoints": ((*BASE, "ladic.components"), TRAINING),
     "ladic.datamodules": ((*BASE, "ladic.features", "ladic.datamodules"), ()),
@@ -41,7 +43,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.captioner": (
         (
             *BASE, *PLAIN, "ladic.components", "ladic.optim", "ladic.features", "ladic.frozen", "ladic.checkpoints",
-            "ladic.plugins",
+            "ladic.plugins", "ladic.hub",
         ),
         (),
     ),

@@ -12,6 +12,7 @@ from PIL import Image
 from ladic.testing import TINY_BERT, tiny_text_space, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 BERT = {**TINY_BERT, "vocab_size": len(json.loads(TOKENIZER)["model"]["vocab"])}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from lightning import LightningModule
@@ -22,19 +22,21 @@ from ladic.components.image_encoders import ImageEncoder
 from ladic.components.latent_spaces import TextLatentSpace
 from ladic.components.noise_schedules import CosineSchedule, NoiseSchedule
 from ladic.components.samplers import DDIMSampler, Sampler
-from ladic.draws import BatchDraws
+from ladic.draws import BatchDraws, Coin, StepDraws
 from ladic.errors import UsageError
 from ladic.features import fingerprint
 from ladic.frozen import frozen_parts, leave_out, put_back, told
 from ladic.generation import Generation, generate, noise_seed
 from ladic.guidance import ClassifierFreeGuidance
 from ladic.losses import LatentLoss, caption_loss, latent_loss
-from ladic.optim import WarmupDecay, parameter_groups
+from ladic.optim import Decay, WarmupDecay, parameter_groups
 from ladic.reconstruction import Reconstruction
 from ladic.rerank import CandidateSelector, Evidence, MinimumBayesRiskSelector
 from ladic.seeds import mixed_seed
 from ladic.spec import build, class_path, describe
 from ladic.types import CaptionBatch, CaptionOutput, ImagePreprocess, TokenBatch
+
+NullImage = Literal["learned", "zeros"]
 
 COMPONENTS: dict[str, type] = {
     "image_encoder": ImageEncoder,
@@ -48,7 +50,9 @@ SETTINGS = (
     "latent_loss",
     "caption_loss_weight",
     "self_conditioning",
+    "self_conditioning_coin",
     "drop_image",
+    "null_image",
     "noise_draws",
     "seed",
 )
@@ -71,11 +75,16 @@ class LatentDiffusionCaptioner(LightningModule):
         caption_loss_weight: lambda of eq. 2; 0.2 in the paper.
         self_conditioning: share of the samples that train on the model's own first estimate; with 0 it is off in
             sampling too.
+        self_conditioning_coin: how that share is drawn: exactly that "share" of every batch, a coin for each "sample",
+            or one for the whole "batch" (the released code).
         drop_image: probability, for each sample, of training without the image (for guidance).
+        null_image: what stands for no image: a "learned" token, or "zeros", the encoder's tokens of a picture that is
+            zero after normalisation, of the mean colour that is (the released code).
         noise_draws: noise levels drawn for each caption of a batch. Work on the image and the caption is shared by
             the draws, which pays where the image encoder is trained.
-        optimizer: takes parameter groups; weight decay spares biases and norms.
+        optimizer: takes parameter groups.
         lr_schedule: warm-up and decay over the whole run.
+        decay: what weight decay is for: "matrices", sparing biases and norms, or "all" (the released code).
         seed: of the noise in captioning.
         save_frozen: whether checkpoints hold frozen weights too. By default they name their source and hash instead,
             and need the source to be loaded.
@@ -97,10 +106,13 @@ class LatentDiffusionCaptioner(LightningModule):
         latent_loss: LatentLoss = "l2",
         caption_loss_weight: float = 0.2,
         self_conditioning: float = 0.5,
+        self_conditioning_coin: Coin = "share",
         drop_image: float = 0.1,
+        null_image: NullImage = "learned",
         noise_draws: int = 1,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_schedule: WarmupDecay = WarmupDecay(),
+        decay: Decay = "matrices",
         seed: int = 0,
         save_frozen: bool = False,
     ) -> None:
@@ -111,12 +123,20 @@ class LatentDiffusionCaptioner(LightningModule):
         for name, share in (("self_conditioning", self_conditioning), ("drop_image", drop_image)):
             if not 0 <= share <= 1:
                 raise UsageError(f"{name}={share}: a probability lies between 0 and 1")
+        for name, word, known in (
+            ("self_conditioning_coin", self_conditioning_coin, get_args(Coin)),
+            ("null_image", null_image, get_args(NullImage)),
+            ("decay", decay, get_args(Decay)),
+        ):
+            if word not in known:
+                raise UsageError(f"{name}='{word}': accepted are {', '.join(known)}")
         self.image_encoder = image_encoder
         self.latent_space = latent_space
         self.denoiser: Denoiser = denoiser(
             width=latent_space.width, length=latent_space.length, cond_width=image_encoder.width
         )
-        self.null_token = nn.Parameter(torch.zeros(1, 1, image_encoder.width))
+        learned = null_image == "learned"
+        self.null_token = nn.Parameter(torch.zeros(1, 1, image_encoder.width)) if learned else None
         self.noise_schedule = noise_schedule or CosineSchedule()
         self.sampler = sampler or DDIMSampler()
         self.selector = selector or MinimumBayesRiskSelector()
@@ -125,10 +145,13 @@ class LatentDiffusionCaptioner(LightningModule):
         self.latent_loss: LatentLoss = latent_loss
         self.caption_loss_weight = caption_loss_weight
         self.self_conditioning = self_conditioning
+        self.self_conditioning_coin: Coin = self_conditioning_coin
         self.drop_image = drop_image
+        self.null_image: NullImage = null_image
         self.noise_draws = noise_draws
         self.optimizer = optimizer
         self.lr_schedule = lr_schedule
+        self.decay: Decay = decay
         self.seed = seed
         self.save_frozen = save_frozen
         self.loaded_step = 0
@@ -174,27 +197,34 @@ class LatentDiffusionCaptioner(LightningModule):
         """Tokens (B, N, C) of a batch: cached ones, or the encoder's."""
         return batch["image_tokens"].float() if "image_tokens" in batch else self.image_encoder(batch["image"])
 
-    def losses(self, batch: CaptionBatch, draws: BatchDraws | None = None) -> dict[str, Tensor]:
+    def null_tokens(self, like: Tensor) -> Tensor:
+        """Tokens (1, N, C) that stand for no image, of the sort of ``like`` (B, N, C)."""
+        if self.null_token is not None:
+            return self.null_token.expand(1, like.shape[1], -1).to(like.dtype)
+        size = self.preprocess.size
+        return self.image_encoder(torch.zeros(1, 3, size, size, device=like.device)).to(like.dtype)
+
+    def losses(self, batch: CaptionBatch, draws: BatchDraws | StepDraws | None = None) -> dict[str, Tensor]:
         """Both losses of eq. 2, their sum, and the share of real words predicted right, each a scalar.
 
         Args:
             batch: with captions.
-            draws: where noise and times come from; PyTorch's own generator by default.
+            draws: where noise and times come from, PyTorch's own generator by default; or those draws themselves.
         """
         tokens = self.image_tokens(batch)
-        draws = draws or BatchDraws(len(tokens), tokens.device)
-        targets = self.latent_space.targets(batch["input_ids"], batch["attention_mask"])
-        if self.training and self.drop_image:
-            dropped = draws.uniform(1, 1) < self.drop_image
-            tokens = torch.where(dropped, self.null_token.to(tokens.dtype), tokens)
-        context = self.denoiser.context(tokens).repeat(self.noise_draws)
-        x0 = self.latent_space.encode(batch["input_ids"], batch["attention_mask"]).float()
-        special = self.latent_space.special_positions(batch["input_ids"], batch["attention_mask"])
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        x0, targets = self.latent_space.encode(ids, mask).float(), self.latent_space.targets(ids, mask)
+        special = self.latent_space.special_positions(ids, mask)
         x0, targets, special = (value.repeat_interleave(self.noise_draws, dim=0) for value in (x0, targets, special))
+        if not isinstance(draws, StepDraws):
+            draws = self._step_draws(draws or BatchDraws(len(tokens), tokens.device), x0)
+        if self.training and self.drop_image:
+            tokens = torch.where(draws.dropped.view(-1, 1, 1), self.null_tokens(tokens), tokens)
+        context = self.denoiser.context(tokens).repeat(self.noise_draws)
 
-        t = draws.uniform(self.noise_draws).flatten()
-        x_t = self.noise_schedule.add_noise(x0, t, draws.normal(self.noise_draws, *x0.shape[1:]).flatten(0, 1))
-        predicted = self.denoiser(x_t, t, context, self._earlier_estimate(x_t, t, context, draws))
+        t = draws.times
+        x_t = self.noise_schedule.add_training_noise(x0, t, draws.noise)
+        predicted = self.denoiser(x_t, t, context, self._earlier_estimate(x_t, t, context, draws.conditioned))
 
         logits = self.latent_space.decode(predicted)
         on_latents = latent_loss(predicted, x0, self.latent_loss).mean()
@@ -207,12 +237,22 @@ class LatentDiffusionCaptioner(LightningModule):
             "token_accuracy": right,
         }
 
-    def _earlier_estimate(self, x_t: Tensor, t: Tensor, context: Context, draws: BatchDraws) -> Tensor | None:
+    def _step_draws(self, draws: BatchDraws, x0: Tensor) -> StepDraws:
+        """The random numbers of a step on latents x0 (R, L, D)."""
+        repeats = self.noise_draws
+        some = self.training and self.drop_image
+        dropped = draws.uniform() < self.drop_image if some else x0.new_zeros(draws.rows, dtype=torch.bool)
+        times = self.noise_schedule.training_times(draws.uniform(repeats).flatten())
+        noise = draws.normal(repeats, *x0.shape[1:]).flatten(0, 1)
+        # By default a fixed number of rows rather than a coin for each: the same share, one shape, no wasted pass.
+        share, coin = self.self_conditioning, self.self_conditioning_coin
+        conditioned = draws.conditioned(share, coin, repeats) if share else x0.new_zeros(0, dtype=torch.long)
+        return StepDraws(dropped, times, noise, conditioned)
+
+    def _earlier_estimate(self, x_t: Tensor, t: Tensor, context: Context, rows: Tensor) -> Tensor | None:
         """Self-conditioning (Chen et al. 2022): for a random part of the samples, the model's own first estimate."""
         if not self.self_conditioning:
             return None
-        # A fixed number of rows rather than a coin for each: the same share, one shape, and no wasted pass.
-        rows = draws.subset(self.self_conditioning, self.noise_draws)
         earlier = torch.zeros_like(x_t)
         if len(rows):
             with torch.no_grad():
@@ -255,7 +295,7 @@ class LatentDiffusionCaptioner(LightningModule):
         self._last_batch = None  # the pause for validation is no part of the training throughput
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(parameter_groups(self))
+        optimizer = self.optimizer(parameter_groups(self, self.decay))
         schedule = self.lr_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -277,7 +317,7 @@ class LatentDiffusionCaptioner(LightningModule):
         tokens = self.image_tokens(batch)
         return generate(
             tokens,
-            self.null_token.expand(1, tokens.shape[1], -1).to(tokens.dtype),
+            self.null_tokens(tokens),
             batch["image_id"],
             denoiser=self.denoiser,
             latent_space=self.latent_space,

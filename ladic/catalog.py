@@ -82,6 +82,11 @@ def find_components() -> list[Component]:
     return sorted(found.values(), key=lambda component: (order.index(component.kind), component.name))
 
 
+def parameters_of(path: str) -> tuple[Parameter, ...]:
+    """Constructor arguments of a class of ours, by its import path, read from source."""
+    return tuple(_Sources({path.partition(".")[0]})._parameters(path))
+
+
 class _UnreadableError(Exception):
     """A module whose source can't be found or parsed."""
 

@@ -6,8 +6,32 @@ seed, epoch and step, so that a resumed run goes on with those it would have dra
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Coin = Literal["share", "sample", "batch"]
+"""Which samples train on an earlier estimate: exactly a share of them, each by a coin, or all or none by one coin."""
+
+
+@dataclass(frozen=True)
+class StepDraws:
+    """What is random in a training step besides dropout; R rows are B samples times the noise draws of each.
+
+    Attributes:
+        dropped: (B,) bool, samples that train without their image.
+        times: (R,) in [0, 1].
+        noise: (R, L, D), standard normal.
+        conditioned: indices of the rows that train on an earlier estimate, ascending.
+    """
+
+    dropped: Tensor
+    times: Tensor
+    noise: Tensor
+    conditioned: Tensor
 
 
 class BatchDraws:
@@ -58,8 +82,36 @@ class BatchDraws:
         chosen[order[: round(share * count)]] = True
         return self._mine(chosen.view(-1, repeats)).flatten().nonzero().flatten()
 
+    def conditioned(self, share: float, coin: Coin, repeats: int = 1) -> Tensor:
+        """Indices of the rows that train on an earlier estimate, ascending."""
+        if coin == "share":
+            return self.subset(share, repeats)
+        if coin == "sample":
+            return (self.uniform(repeats).flatten() < share).nonzero().flatten()
+        heads = torch.rand(1, device=self.device, generator=self.generator) < share  # the same one on every rank
+        return heads.expand(self.rows * repeats).nonzero().flatten()
+
     def _all(self) -> int:
         return self.rows * self.world_size
 
     def _mine(self, values: Tensor) -> Tensor:
         return values[self.rank :: self.world_size]
+
+
+def released_draws(rows: int, length: int, width: int, entries: int = 1000) -> StepDraws:
+    """A step's draws in the order of the released code, from PyTorch's and Python's global generators.
+
+    Times; noise; the noise of a loss that is computed nowhere; kept images (rand > 0.1); and one coin for the batch,
+    Python's (random > 0.5). With the same seeds, and dropout off, a step then meets the numbers that it meets there.
+
+    Args:
+        rows: B.
+        length, width: L and D of the latents.
+        entries: steps of the schedule's table.
+    """
+    steps = torch.randint(0, entries, (rows,))
+    noise = torch.normal(0, 1, (rows, length, width))
+    torch.normal(0, 1, (rows, length, width))
+    dropped = ~(torch.rand(rows) > 0.1)
+    conditioned = torch.arange(rows if random.random() > 0.5 else 0)
+    return StepDraws(dropped, steps / (entries - 1), noise, conditioned)

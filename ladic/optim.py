@@ -21,11 +21,14 @@ class WarmupDecay:
         warmup: share of the steps (Table 7: 0.1).
         shape: "linear" (the paper), "cosine" or "constant".
         floor: share of the peak that is left at the end.
+        from_zero: start at a learning rate of 0, so that the first step changes nothing, as transformers' linear
+            schedule (released code) does; otherwise at 1 / (warm-up steps + 1) of the peak.
     """
 
     warmup: float = 0.1
     shape: Literal["linear", "cosine", "constant"] = "linear"
     floor: float = 0.0
+    from_zero: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < 1 or not 0 <= self.floor <= 1:
@@ -41,7 +44,7 @@ class WarmupDecay:
         """Share of the peak learning rate at a step."""
         warm = round(self.warmup * total_steps)
         if step < warm:
-            return (step + 1) / (warm + 1)
+            return step / warm if self.from_zero else (step + 1) / (warm + 1)
         progress = min(1.0, (step - warm) / max(1, total_steps - warm))
         if self.shape == "linear":
             left = 1 - progress
@@ -52,13 +55,16 @@ class WarmupDecay:
         return self.floor + (1 - self.floor) * left
 
 
-def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
+Decay = Literal["matrices", "all"]
+
+
+def parameter_groups(module: nn.Module, decay: Decay = "matrices") -> list[dict[str, Any]]:
     """Trainable parameters in three groups.
 
     1. Weights of the linear layers inside the network, marked ``hidden``: what Muon is for. A layer that scores a
        vocabulary is none of them.
     2. All other matrices: embeddings, convolutions, the head.
-    3. Vectors (biases, norms), which don't decay.
+    3. Vectors (biases, norms), which don't decay, unless ``decay`` is "all" (the released code).
     """
     heads = [head for part in module.modules() if isinstance(head := getattr(part, "head", None), nn.Module)]
     scoring = {id(parameter) for head in heads for parameter in head.parameters()}
@@ -70,6 +76,6 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = [
         {"params": hidden, "hidden": True},
         {"params": matrices},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": vectors} if decay == "all" else {"params": vectors, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]

@@ -77,7 +77,7 @@ class Reconstruction:
             for time in times:
                 t = torch.full((len(chunk),), float(time), device=device)
                 for draw in range(draws):
-                    estimate = self.denoiser(self.schedule.add_noise(x0, t, noise[draw, chunk]), t, seen, None)
+                    estimate = self.denoiser(self.schedule.add_training_noise(x0, t, noise[draw, chunk]), t, seen, None)
                     words = words + caption_loss(space.decode(estimate), targets)
                     latents = latents + latent_loss(estimate, x0)
             on_words.append(words / (len(times) * draws))

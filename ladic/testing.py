@@ -100,13 +100,14 @@ def check_image_encoder(encoder: ImageEncoder) -> None:
 
 def check_latent_space(space: TextLatentSpace) -> None:
     """Shapes, reassigned specials, a trainable head and nothing else, and captions that come back as text."""
+    space.eval()
     tokens = space.tokenize(TINY_CAPTIONS)
     shape = (len(TINY_CAPTIONS), space.length)
     assert tokens.input_ids.shape == tokens.attention_mask.shape == shape
     x0 = space.encode(tokens.input_ids, tokens.attention_mask)
     assert x0.shape == (*shape, space.width)
     assert not x0.requires_grad, "latents are targets: no gradient flows into them"
-    special = space.special_positions(tokens.input_ids, tokens.attention_mask)
+    special = space.reassigned_positions(tokens.input_ids, tokens.attention_mask)
     latent = space.special_latent().expand(int(special.sum()), -1)
     torch.testing.assert_close(x0[special], latent.to(x0.dtype), msg="special positions must get the special latent")
     alone = space.encode(tokens.input_ids[:1], tokens.attention_mask[:1])

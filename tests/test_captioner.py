@@ -22,10 +22,12 @@ from ladic.components import (
     CrossAttentionDenoiser,
     DDIMSampler,
     DenoiserFactory,
+    DilatedSchedule,
     LinearSchedule,
     RenoiseSampler,
     ShiftedSchedule,
 )
+from ladic.draws import BatchDraws
 from ladic.errors import UsageError
 from ladic.guidance import ClassifierFreeGuidance
 from ladic.optim import WarmupDecay
@@ -289,6 +291,58 @@ def test_self_conditioning_feeds_an_estimate_to_its_share_of_the_samples(share: 
     assert [estimate is None for estimate in sampled] == [True, False, False]
 
 
+@pytest.mark.parametrize(("coin", "counts"), [("share", {2}), ("sample", {0, 1, 2, 3, 4}), ("batch", {0, 4})])
+def test_the_coin_says_how_the_share_is_drawn(coin: Any, counts: set[int]) -> None:
+    captioner = model(self_conditioning=0.5, self_conditioning_coin=coin).train()
+    fed = []
+    for seed in range(60):
+        draws = BatchDraws(4, "cpu", torch.Generator().manual_seed(seed))
+        fed.append(len(captioner._step_draws(draws, torch.zeros(4, 12, 32)).conditioned))
+    assert set(fed) == counts
+    assert 1.4 < sum(fed) / len(fed) < 2.6, "a half of four on average"
+
+
+@pytest.mark.parametrize("coin", ["share", "sample", "batch"])
+def test_ranks_throw_the_coins_of_one_process(coin: Any) -> None:
+    def rows(rank: int, world_size: int) -> list[int]:
+        draws = BatchDraws(6 // world_size, "cpu", torch.Generator().manual_seed(3), rank, world_size)
+        return draws.conditioned(0.5, coin).tolist()
+
+    assert sorted([2 * i for i in rows(0, 2)] + [2 * i + 1 for i in rows(1, 2)]) == rows(0, 1)
+
+
+def test_a_picture_of_zeros_stands_for_no_image() -> None:
+    captioner = model(Watching, null_image="zeros", drop_image=1.0, guidance=ClassifierFreeGuidance(2.0))
+    denoiser = captioner.denoiser
+    assert isinstance(denoiser, Watching)
+    assert "null_token" not in captioner.state_dict()
+    zeros = captioner.image_encoder(torch.zeros(1, 3, 16, 16))
+    captioner.train().losses(training_batch(captioner))
+    assert torch.equal(denoiser.tokens[0], zeros.expand(4, -1, -1))
+    captioner.eval().generate(evaluation_batch(captioner))
+    assert torch.equal(denoiser.tokens[2], zeros)
+
+
+def test_a_trained_encoder_gets_no_gradient_from_the_picture_of_zeros_alone() -> None:
+    encoder = ConvEncoder(image_size=16, channels=(8, 8), frozen=False)
+    captioner = model(image_encoder=encoder, null_image="zeros", drop_image=1.0).train()
+    captioner.losses(training_batch(captioner))["loss"].backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters()), "it is part of the graph"
+
+
+def test_training_follows_the_times_and_the_noise_of_its_schedule() -> None:
+    captioner = model(noise_schedule=DilatedSchedule(LinearSchedule(1000), training=4.0), self_conditioning=0.0).train()
+    draws = captioner._step_draws(BatchDraws(4, "cpu"), torch.zeros(4, 12, 32))
+    assert torch.equal((draws.times * 999).round() / 999, draws.times), "whole entries of the table"
+    seen: list[Tensor] = []
+    captioner.denoiser.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    batch = training_batch(captioner)
+    captioner.losses(batch, draws)
+    x0 = captioner.latent_space.encode(batch["input_ids"], batch["attention_mask"])
+    a = captioner.noise_schedule.alpha_bar(draws.times).view(-1, 1, 1)
+    torch.testing.assert_close(seen[0], a.sqrt() * x0 + 4 * (1 - a).sqrt() * draws.noise, atol=1e-5, rtol=1e-5)
+
+
 def test_noise_draws_share_the_image_and_the_caption() -> None:
     captioner, denoiser = watched(noise_draws=3, self_conditioning=0.0)
     rows: list[int] = []
@@ -321,6 +375,9 @@ def test_unfitted_statistics_are_refused_with_the_command(tmp_path: Path) -> Non
         ({"num_candidates": 0}, "num_candidates=0: need at least 1"),
         ({"noise_draws": 0}, "noise_draws=0: need at least 1"),
         ({"drop_image": 1.5}, r"drop_image=1\.5: a probability"),
+        ({"self_conditioning_coin": "dice"}, "self_conditioning_coin='dice': accepted are share, sample, batch"),
+        ({"null_image": "black"}, "null_image='black': accepted are learned, zeros"),
+        ({"decay": "none"}, "decay='none': accepted are matrices, all"),
         ({"self_conditioning": -0.1}, r"self_conditioning=-0\.1: a probability"),
     ],
 )
@@ -444,6 +501,15 @@ BUILT: dict[str, Callable[[], LatentDiffusionCaptioner]] = {
         "mse",
     ),
     "restricted": lambda: model(latent_space=restricted()),
+    "released": lambda: model(
+        functools.partial(CrossAttentionDenoiser, **{**SMALL, "hidden_width": 64}, projections=False, time="sinusoids"),
+        latent_space=tiny_text_space(decoder_layers=0, special_token=".", normalizer_eps=0.0, encoder_dropout=True),
+        noise_schedule=DilatedSchedule(LinearSchedule(1000)),
+        guidance=ClassifierFreeGuidance(2.0, time_difference=0.005),
+        self_conditioning_coin="batch",
+        null_image="zeros",
+        decay="all",
+    ),
 }
 
 

@@ -28,9 +28,21 @@ OPTIONS = {
     "HFVisionEncoder": [
         tower(name) for name in ("clip_vision_model", "blip_vision_model", "siglip_vision_model", "dinov2", "vit")
     ],
-    "BertLatentSpace": [["layer=1"], ["layer=2"], ["layer=3", "length=16"], ["layer=2", "special_token=."]],
-    "EmbeddingLatentSpace": [["length=16"]],
-    "CrossAttentionDenoiser": [["norm=pre"], ["hidden_width=32", "num_layers=2", "num_heads=4", "ffn_width=48"]],
+    "BlipEncoder": [["weights=null", "width=16", "depth=1", "num_heads=2", "image_size=32"]],
+    "BertLatentSpace": [
+        ["layer=1"],
+        ["layer=2"],
+        ["layer=3", "length=16"],
+        ["special_token=.", "decoder_layers=0", "normalizer_eps=0", "encoder_dropout=true"],
+    ],
+    "EmbeddingLatentSpace": [["length=16"], ["normalize=false", "reassign=false"]],
+    "CrossAttentionDenoiser": [
+        ["norm=pre"],
+        ["hidden_width=32", "num_layers=2", "num_heads=4", "ffn_width=48"],
+        ["hidden_width=64", "projections=false", "time=sinusoids_norm", "time_entries=1000", "image_norm=false"],
+    ],
+    "PrefixDenoiser": [["pool=mean"]],
+    "DilatedSchedule": [["schedule=LinearSchedule", "schedule.num_steps=1000"]],
     "LinearSchedule": [[], ["num_steps=1000"]],
     "ShiftedSchedule": [["factor=3"], ["schedule=LinearSchedule", "schedule.num_steps=100"]],
     "DDIMSampler": [["num_steps=3"], ["num_steps=3", "eta=1"]],
@@ -73,6 +85,8 @@ def test_a_component_trains_and_captions(cli, tmp_path, flag, component, words):
         ["--model.guidance.start=0.8", "--model.guidance.stop=0.2"],
         ["--model.num_candidates=3", "--model.selector=MinimumBayesRiskSelector", "--model.selector.max_order=2"],
         ["--model.self_conditioning=0"],
+        ["--model.self_conditioning_coin=batch", "--model.null_image=zeros", "--model.guidance.time_difference=0.005"],
+        ["--model.self_conditioning_coin=sample", "--model.decay=all", "--model.lr_schedule.from_zero=true"],
         ["--model.latent_loss=mse", "--model.drop_image=0"],
         ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.1", "--model.lr_schedule.shape=cosine"],
     ],

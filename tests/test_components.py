@@ -25,6 +25,10 @@ TINY_TOWER = {
     "patch_size": 16,
 }
 TINY_DENOISER: dict[str, Any] = {"width": 8, "length": 4, "cond_width": 6, "hidden_width": 16, "num_heads": 2}
+RELEASED: dict[str, Any] = {
+    "projections": False, "time": "sinusoids_norm", "time_entries": 1000, "max_length": 9, "norm_eps": 1e-12,
+    "init_std": 0.02,
+}  # fmt: skip
 
 
 def embedding_space(**kwargs: Any) -> C.EmbeddingLatentSpace:
@@ -44,6 +48,12 @@ TINY: dict[type, list[Callable[[], Buildable]]] = {
     C.LinearSchedule: [C.LinearSchedule, lambda: C.LinearSchedule(num_steps=1000)],
     C.ShiftedSchedule: [C.ShiftedSchedule, lambda: C.ShiftedSchedule(C.LinearSchedule(1000), factor=3.0)],
     C.DDIMSampler: [lambda: C.DDIMSampler(1), lambda: C.DDIMSampler(4, eta=1.0)],
+    C.CosineSchedule: [C.CosineSchedule, lambda: C.CosineSchedule(floor=0, num_steps=1000)],
+    C.DilatedSchedule: [C.DilatedSchedule, lambda: C.DilatedSchedule(C.LinearSchedule(1000), training=2.0)],
+    C.BlipEncoder: [
+        lambda: C.BlipEncoder(weights=None, width=16, depth=1, num_heads=2, image_size=32),
+        lambda: C.BlipEncoder(weights=None, width=16, depth=1, num_heads=2, image_size=48, frozen=False),
+    ],
     C.TimmEncoder: [
         lambda: C.TimmEncoder("test_resnet", image_size=32),
         lambda: C.TimmEncoder("test_vit", image_size=32, frozen=False),
@@ -56,12 +66,23 @@ TINY: dict[type, list[Callable[[], Buildable]]] = {
     C.BertLatentSpace: [
         lambda: testing.tiny_text_space(layer=1),
         lambda: testing.tiny_text_space(layer=3, special_token="."),
+        lambda: testing.tiny_text_space(decoder_layers=0, special_token=".", normalizer_eps=0.0, encoder_dropout=True),
+        lambda: testing.tiny_text_space(layer=2, decoder_layers=1, normalize=False, reassign=False),
     ],
-    C.EmbeddingLatentSpace: [embedding_space, lambda: embedding_space(special_token=".")],
+    C.EmbeddingLatentSpace: [
+        embedding_space,
+        lambda: embedding_space(special_token="."),
+        lambda: embedding_space(normalize=False, reassign=False),
+    ],
     rerank.PhraseSelector: [lambda: rerank.PhraseSelector(phrases())],
     C.CrossAttentionDenoiser: [
         lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=2, ffn_width=16),
         lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=1, dropout=0.0, norm="pre"),
+        lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=2, **RELEASED),
+    ],
+    C.PrefixDenoiser: [
+        lambda: C.PrefixDenoiser(**TINY_DENOISER, num_layers=2),
+        lambda: C.PrefixDenoiser(**TINY_DENOISER, num_layers=1, pool="mean", norm="pre", **RELEASED),
     ],
 }
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 import yaml
-from tiny_run import BERT, TOKENIZER, tiny_config, write_config
+from tiny_run import BERT, TOKENIZER, error_line, tiny_config, write_config
 
 from ladic.cli.configs import find_configs
 
@@ -97,3 +97,75 @@ def vocabulary(folder):
     file = folder / "vocab.txt"
     file.write_text("\n".join(sorted(words, key=words.get)))
     return file
+
+
+# Configurations on top of others, and side by side.
+
+
+def files(folder, **contents):
+    for name, text in contents.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def test_a_base_is_read_below_a_configuration_and_flags_above(cli, tmp_path):
+    write_config(tmp_path)
+    files(
+        tmp_path,
+        middle="base: tiny.yaml\nmodel:\n  sampler:\n    init_args:\n      num_steps: 7\n  num_candidates: 3\n",
+        top="base: middle.yaml\nmodel:\n  num_candidates: 4\n",
+    )
+    done = cli("fit", "-c", tmp_path / "top.yaml", "--model.seed=5", "--print_config")
+    assert done.code == 0, done.stderr
+    printed = yaml.safe_load(done.stdout)
+    assert printed["base"] is None, "what is printed says everything and needs no base"
+    assert printed["model"]["sampler"]["class_path"].endswith("DDIMSampler")
+    assert printed["model"]["sampler"]["init_args"]["num_steps"] == 7
+    assert (printed["model"]["num_candidates"], printed["model"]["seed"]) == (4, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("base: none.yaml\n", "base='none.yaml': "), ("base: top.yaml\n", "is below itself")],
+)
+def test_a_base_that_is_not_there_or_is_the_file_itself_is_told(cli, tmp_path, text, words):
+    files(tmp_path, top=text)
+    done = cli("fit", "-c", tmp_path / "top.yaml")
+    assert done.code == 2
+    assert words in error_line(done.stderr)
+
+
+def test_two_configurations_side_by_side(cli, tmp_path):
+    one = "model:\n  sampler:\n    class_path: DDIMSampler\n    init_args:\n      num_steps: 5\n  drop_image: 0.1\n"
+    other = "base: one.yaml\nmodel:\n  sampler:\n    class_path: RenoiseSampler\n    init_args:\n      stride: 30\n"
+    files(tmp_path, one=one, other=other)
+    done = cli("configs", "diff", tmp_path / "one.yaml", tmp_path / "other.yaml")
+    assert done.code == 0, done.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[1:]}
+    assert rows["model.sampler"] == ["DDIMSampler", "RenoiseSampler"]
+    assert rows["model.sampler.stride"] == ["—", "30"], "DDIM has no stride"
+    assert "model.sampler.num_steps" not in rows, "kept from the base, as the parser does"
+    assert "model.drop_image" not in rows, "they agree"
+    whole = cli("configs", "diff", tmp_path / "one.yaml", tmp_path / "other.yaml", "--all").stdout
+    assert "model.drop_image" in whole
+    assert cli("configs", "diff", "demo", "demo.yaml").stdout.strip() == "no difference"
+
+
+def test_an_option_left_out_is_compared_by_its_default(cli, tmp_path):
+    files(tmp_path, one="model:\n  drop_image: 0.1\n  seed: 3\n", other="model:\n  num_candidates: 1\n")
+    done = cli("configs", "diff", tmp_path / "one.yaml", tmp_path / "other.yaml")
+    assert [line.split() for line in done.stdout.splitlines()[1:]] == [["model.seed", "3", "0", "(default)"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["diff", "demo"], "'diff' needs two names"),
+        (["diff", "demo", "dem"], "did you mean demo"),
+        (["show", "demo", "flickr8k"], "'show' takes one name"),
+    ],
+)
+def test_what_configs_does_not_understand_is_told(cli, words, complaint):
+    done = cli("configs", *words)
+    assert done.code == 2
+    assert complaint in error_line(done.stderr)

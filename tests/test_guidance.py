@@ -134,6 +134,22 @@ def test_contexts_are_made_once_for_all_steps_and_candidates(network: Counting) 
     assert result.nfe == 6
 
 
+@torch.no_grad()
+def test_the_network_is_told_a_later_time_and_never_one_past_the_end(network: Counting) -> None:
+    told: list[Tensor] = []
+    network.register_forward_pre_hook(lambda module, args: told.append(args[1]))
+    x_t, x0_prev, context, null = parts(network)
+    ahead = ClassifierFreeGuidance(2.0, start=0.5, time_difference=5 / 999)
+    guided = GuidedDenoiser(network, context, null, ahead)
+    for step in (994, 997, 999, 499):
+        guided(x_t, torch.full((3,), step / 999), x0_prev)
+    steps = [times * 999 for times in told]
+    torch.testing.assert_close(torch.stack([s[0] for s in steps]), torch.tensor([999.0, 999, 999, 504]))
+    assert [len(times) for times in told] == [3, 3, 3, 6], "the interval goes by the time itself"
+    with pytest.raises(UsageError, match=r"time_difference=-0\.1"):
+        ClassifierFreeGuidance(time_difference=-0.1)
+
+
 def test_an_impossible_interval_is_refused() -> None:
     with pytest.raises(UsageError, match=r"start=0\.2, stop=0\.5: need 0 <= stop <= start <= 1"):
         ClassifierFreeGuidance(start=0.2, stop=0.5)

@@ -121,6 +121,49 @@ def test_a_special_token_gives_its_raw_feature_and_itself_as_target(bert: tuple[
     assert (space.targets(tokens.input_ids, tokens.attention_mask)[special] == dot).all()
 
 
+@pytest.mark.parametrize("layers", [0, 1, 2])
+@torch.no_grad()
+def test_the_decoder_runs_as_many_upper_layers_as_asked(bert: tuple[str, Any], layers: int) -> None:
+    folder, model = bert
+    space = fit(pretrained(folder, 1, decoder_layers=layers))
+    raw = torch.randn(2, 12, 32)
+    expected = raw
+    for layer in model.bert.encoder.layer[1 : 1 + layers]:
+        output = layer(expected)
+        expected = output[0] if isinstance(output, tuple) else output
+    torch.testing.assert_close(space.refine(raw), expected, atol=1e-5, rtol=0)
+    logits = space.decode(space.normalizer.normalize(raw))
+    torch.testing.assert_close(logits, model.cls(expected), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_dropout_of_the_frozen_encoder_makes_fresh_targets_in_training_alone() -> None:
+    space = tiny_text_space(special_token=".", encoder_dropout=True)
+    tokens = space.tokenize(["a red circle"])
+    clean = space.eval().encode(*vars(tokens).values())
+    assert torch.equal(space.encode(*vars(tokens).values()), clean)
+    space.train()
+    one, other = (space.encode(*vars(tokens).values()) for _ in range(2))
+    assert (one - other)[0, 1:4].abs().max() > 1e-3
+    assert torch.equal(one[0, 4:], clean[0, 4:]), "the special latent has none"
+    assert torch.equal(space.features(*vars(tokens).values()), space.features(*vars(tokens).values()))
+    assert not any(module.training for module in [*space.embeddings.modules(), *space.lower.modules()])
+    assert space.training
+    still = tiny_text_space(special_token=".").train()
+    assert torch.equal(still.encode(*vars(tokens).values()), still.encode(*vars(tokens).values()))
+
+
+@torch.no_grad()
+def test_without_regularisation_latents_are_features_and_targets_the_tokens(bert: tuple[str, Any]) -> None:
+    folder, model = bert
+    space = pretrained(folder, 2, normalize=False, reassign=False)
+    assert bool(space.normalizer.fitted), "there is nothing to fit"
+    tokens = space.tokenize(TINY_CAPTIONS)
+    states = model.bert(tokens.input_ids, tokens.attention_mask, output_hidden_states=True).hidden_states[2]
+    torch.testing.assert_close(space.encode(tokens.input_ids, tokens.attention_mask), states, atol=1e-5, rtol=0)
+    assert torch.equal(space.targets(tokens.input_ids, tokens.attention_mask), tokens.input_ids)
+
+
 @torch.no_grad()
 def test_latents_are_standardised_features(bert: tuple[str, Any]) -> None:
     folder, model = bert

@@ -29,6 +29,32 @@ def test_the_rate_warms_up_to_the_peak_and_falls_to_the_floor(shape) -> None:
     assert factors[110] == pytest.approx(half)
 
 
+def test_from_zero_is_the_linear_schedule_of_transformers() -> None:
+    from transformers import get_linear_schedule_with_warmup
+
+    def rates(make) -> list[float]:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=5e-5)
+        schedule = make(optimizer)
+        found = []
+        for _ in range(40):
+            found.append(float(schedule.get_last_lr()[0]))
+            optimizer.step()
+            schedule.step()
+        return found
+
+    theirs = rates(lambda optimizer: get_linear_schedule_with_warmup(optimizer, 4, 40))
+    np.testing.assert_allclose(rates(lambda optimizer: WarmupDecay(0.1, from_zero=True)(optimizer, 40)), theirs)
+    assert theirs[0] == 0
+
+
+def test_decay_spares_vectors_or_nothing() -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
+    optimizer = torch.optim.AdamW(parameter_groups(module), weight_decay=0.3)
+    assert [(len(group["params"]), group["weight_decay"]) for group in optimizer.param_groups] == [(1, 0.3), (3, 0.0)]
+    optimizer = torch.optim.AdamW(parameter_groups(module, "all"), weight_decay=0.3)
+    assert [(len(group["params"]), group["weight_decay"]) for group in optimizer.param_groups] == [(1, 0.3), (3, 0.3)]
+
+
 def test_the_papers_defaults_end_at_zero() -> None:
     assert WarmupDecay().factor(1000, 1000) == 0
     assert WarmupDecay().factor(100, 1000) == 1

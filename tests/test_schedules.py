@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ladic.components import CosineSchedule, LinearSchedule, NoiseSchedule, ShiftedSchedule
+from ladic.components import CosineSchedule, DilatedSchedule, LinearSchedule, NoiseSchedule, ShiftedSchedule
 from ladic.errors import UsageError
 
 TIMES = np.linspace(0, 1, 41)
@@ -90,6 +90,26 @@ def test_add_noise_follows_the_formula_row_by_row_and_keeps_unit_variance(schedu
     torch.testing.assert_close(signal**2 + spread**2, ones, atol=1e-6, rtol=0)
 
 
+def test_a_dilated_schedule_stretches_the_noise_of_training_and_of_sampling_apart() -> None:
+    inner, t = CosineSchedule(), torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    schedule = DilatedSchedule(inner, training=4.0, sampling=2.0)
+    zeros, ones = torch.zeros(3, 1, 1).double(), torch.ones(3, 1, 1).double()
+    sigma = inner.sigma(t).view(3, 1, 1)
+    torch.testing.assert_close(schedule.add_training_noise(zeros, t, ones), 4 * sigma)
+    torch.testing.assert_close(schedule.add_noise(zeros, t, ones), 2 * sigma)
+    torch.testing.assert_close(schedule.add_training_noise(ones, t, zeros), schedule.add_noise(ones, t, zeros))
+    torch.testing.assert_close(schedule.log_snr(t), torch.log(inner.alpha_bar(t) / schedule.sigma(t) ** 2))
+    assert schedule.entries is None
+    assert DilatedSchedule(LinearSchedule(1000)).entries == 1000
+
+
+def test_a_cosine_table_is_the_curve_at_its_entries() -> None:
+    table = alpha_bar(CosineSchedule(floor=0, num_steps=1000), np.arange(1000) / 999)
+    curve = alpha_bar(CosineSchedule(floor=0), np.arange(1000) / 1000)
+    np.testing.assert_allclose(table, curve, atol=1e-7)
+    assert 0 < table[-1] < 1e-5, "the last entry keeps a trace of signal"
+
+
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
 def test_signal_never_rises_with_time(times: list[float]) -> None:
     t = torch.tensor(sorted(times))
@@ -117,6 +137,8 @@ def test_half_precision_times_are_answered_in_float32(schedule: NoiseSchedule) -
         (lambda: CosineSchedule(floor=1.0), "floor=1.0"),
         (lambda: LinearSchedule(num_steps=1), "num_steps=1: a table needs at least 2 entries"),
         (lambda: LinearSchedule(beta_min=0.5, beta_max=0.1), "beta_min=0.5, beta_max=0.1"),
+        (lambda: CosineSchedule(num_steps=1), "num_steps=1: a table needs at least 2 entries"),
+        (lambda: DilatedSchedule(training=0), "training=0, sampling=1.0: noise factors must be positive"),
         (lambda: ShiftedSchedule(factor=0), "factor=0: the noise factor must be positive"),
     ],
 )

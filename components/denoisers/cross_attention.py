@@ -5,22 +5,22 @@
 | 12 layers, 16 heads, FFN 3072 | num_layers, num_heads, ffn_width |
 | x_t and the previous estimate, self-conditioning | concatenated and projected, 2D -> hidden_width |
 | position and time added to the input | learned positions; sinusoids through an MLP |
+
+The released code's diffuser is the same class with other options: see ``configs/experiment/ladic_released.yaml``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from ladic.components.denoisers.base import Context, Denoiser
-from ladic.components.denoisers.layers import Attention, FeedForward, TimeEmbedding
-from ladic.errors import UsageError
+from ladic.components.denoisers.base import Context
+from ladic.components.denoisers.blocks import Block
+from ladic.components.denoisers.transformer import Norm, Time, TransformerDenoiser
 
 
-class CrossAttentionDenoiser(Denoiser):
+class CrossAttentionDenoiser(TransformerDenoiser):
     """L blocks of self-attention, cross-attention and feed-forward.
 
     Args:
@@ -34,7 +34,27 @@ class CrossAttentionDenoiser(Denoiser):
         dropout: on attention weights and on each sub-layer's output.
         image_width: project image tokens to this width first, once for all blocks; saves work where the encoder is
             wide (a CNN's 1280) and the blocks are not. None reads them as they are.
+        image_norm: LayerNorm on the image tokens; the released code has none, BLIP's tokens come out of one.
         norm: "post" as in BERT and LaDiC, or "pre", which trains faster without warm-up.
+        norm_eps: of the LayerNorms; 1e-12 in BERT and in the released code.
+        projections: whether linear layers lead from x_t and the previous estimate to the blocks and back. Without, as
+            in the released code, both go in side by side, so that hidden_width must be 2D, and the first D channels
+            that come out are the estimate.
+        time: how t is added: sinusoids through an MLP ("mlp"), as they are ("sinusoids", the released training
+            script's default), or after a LayerNorm ("sinusoids_norm", the released weights).
+        time_entries: t is told as the nearest of so many steps, for schedules that are tables (1000 in the released
+            code); None tells it as it is.
+        max_length: learned positions, L or more (512 in the released code); None means L.
+        init_std: draw weights from a normal of this deviation, with biases 0 (BERT and released code: 0.02); None
+            keeps PyTorch's defaults.
+
+    Example:
+        >>> import torch
+        >>> released = CrossAttentionDenoiser(
+        ...     width=8, length=4, cond_width=6, hidden_width=16, num_layers=2, num_heads=2, projections=False,
+        ...     image_norm=False, time="sinusoids_norm", time_entries=1000, norm_eps=1e-12, init_std=0.02)
+        >>> released(torch.randn(2, 4, 8), torch.ones(2), released.context(torch.randn(2, 5, 6))).shape
+        torch.Size([2, 4, 8])
     """
 
     blocks: Sequence[Block]
@@ -51,70 +71,48 @@ class CrossAttentionDenoiser(Denoiser):
         ffn_width: int | None = None,
         dropout: float = 0.1,
         image_width: int | None = None,
-        norm: Literal["post", "pre"] = "post",
+        image_norm: bool = True,
+        norm: Norm = "post",
+        norm_eps: float = 1e-5,
+        projections: bool = True,
+        time: Time = "mlp",
+        time_entries: int | None = None,
+        max_length: int | None = None,
+        init_std: float | None = None,
     ) -> None:
         super().__init__()
-        if hidden_width % num_heads or hidden_width % 2:
-            raise UsageError(
-                f"hidden_width={hidden_width}, num_heads={num_heads}: the width must be even and divide by the heads"
-            )
-        if norm not in ("post", "pre"):
-            raise UsageError(f"norm='{norm}': accepted are 'post' and 'pre'")
         self.width, self.length = width, length
-        self.input = nn.Linear(2 * width, hidden_width)
-        self.positions = nn.Parameter(0.02 * torch.randn(length, hidden_width))
-        self.time = TimeEmbedding(hidden_width)
-        self.image_norm = nn.LayerNorm(cond_width)
+        self._check(hidden_width, num_heads, norm, time, projections)
+        self._make_input(
+            hidden_width,
+            projections=projections,
+            time=time,
+            time_entries=time_entries,
+            max_length=max_length,
+            norm_eps=norm_eps,
+        )
+        self.image_norm = nn.LayerNorm(cond_width) if image_norm else nn.Identity()
         self.image_input = nn.Linear(cond_width, image_width) if image_width else nn.Identity()
-        self.input_norm = nn.LayerNorm(hidden_width) if norm == "post" else nn.Identity()
+        self.input_norm = nn.LayerNorm(hidden_width, eps=norm_eps) if norm == "post" else nn.Identity()
         self.dropout = nn.Dropout(dropout)
+        read = image_width or cond_width
+        ffn = ffn_width or 4 * hidden_width
         blocks = [
-            Block(
-                hidden_width,
-                num_heads,
-                image_width or cond_width,
-                ffn_width or 4 * hidden_width,
-                dropout,
-                norm == "pre",
-            )
-            for _ in range(num_layers)
+            Block(hidden_width, num_heads, read, ffn, dropout, norm == "pre", norm_eps) for _ in range(num_layers)
         ]
         self.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]
-        self.output_norm = nn.LayerNorm(hidden_width) if norm == "pre" else nn.Identity()
-        self.output = nn.Linear(hidden_width, width)
+        self._make_output(hidden_width, projections=projections, pre_norm=norm == "pre", norm_eps=norm_eps)
+        if init_std is not None:
+            self._draw_weights(init_std)
 
     def context(self, image_tokens: Tensor) -> Context:
         tokens = self.image_input(self.image_norm(image_tokens))
-        pairs = (block.cross_attention.keys_values(tokens) for block in self.blocks)
+        attentions = (block.cross_attention for block in self.blocks)
+        pairs = (attention.keys_values(tokens) for attention in attentions if attention is not None)
         return Context(tuple(tensor for pair in pairs for tensor in pair))
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context, x0_prev: Tensor | None = None) -> Tensor:
-        x0_prev = torch.zeros_like(x_t) if x0_prev is None else x0_prev
-        h = self.input(torch.cat([x_t, x0_prev], dim=-1)) + self.positions + self.time(t).unsqueeze(1)
-        h = self.dropout(self.input_norm(h))
+        h = self.dropout(self.input_norm(self.enter(x_t, t, x0_prev)))
         for index, block in enumerate(self.blocks):
             h = block(h, *context.tensors[2 * index : 2 * index + 2])
-        return self.output(self.output_norm(h))
-
-
-class Block(nn.Module):
-    """Self-attention, cross-attention and feed-forward, each with a residual and a LayerNorm."""
-
-    def __init__(self, width: int, heads: int, cond_width: int, ffn: int, dropout: float, pre_norm: bool) -> None:
-        super().__init__()
-        self.pre_norm = pre_norm
-        self.self_attention = Attention(width, heads, dropout=dropout)
-        self.cross_attention = Attention(width, heads, cond_width, dropout)
-        self.feed_forward = FeedForward(width, ffn)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        if self.pre_norm:
-            y = self.norms[0](x)
-            x = x + self.dropout(self.self_attention(y, *self.self_attention.keys_values(y)))
-            x = x + self.dropout(self.cross_attention(self.norms[1](x), key, value))
-            return x + self.dropout(self.feed_forward(self.norms[2](x)))
-        x = self.norms[0](x + self.dropout(self.self_attention(x, *self.self_attention.keys_values(x))))
-        x = self.norms[1](x + self.dropout(self.cross_attention(x, key, value)))
-        return self.norms[2](x + self.dropout(self.feed_forward(x)))
+        return self.leave(h)

@@ -59,20 +59,42 @@ class FeedForward(nn.Sequential):
 class TimeEmbedding(nn.Module):
     """Sinusoids of 1000 t (Vaswani et al. 2017; DDPM's step numbers) through two linear layers: (B,) to (B, width)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, entries: int | None = None) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.entries = width, entries
         self.input = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.output(F.silu(self.input(sinusoids(1000 * t, self.width).to(self.input.weight.dtype))))
+        table = sinusoids(step_numbers(t, self.entries), self.width)
+        return self.output(F.silu(self.input(table.to(self.input.weight.dtype))))
 
 
-def sinusoids(positions: Tensor, width: int) -> Tensor:
-    """Sines and cosines, interleaved, (..., width) in float32: frequency i is 10000^(-2i / width)."""
-    frequencies = torch.exp(
-        torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) * (-math.log(10000.0) / width)
-    )
+class TimeTable(nn.Module):
+    """The sinusoids themselves, (B,) to (B, width), or their LayerNorm: the released code's two diffusers."""
+
+    def __init__(self, width: int, norm: nn.Module, entries: int | None = None) -> None:
+        super().__init__()
+        self.width, self.entries, self.norm = width, entries, norm
+
+    def forward(self, t: Tensor) -> Tensor:
+        table = sinusoids(step_numbers(t, self.entries), self.width, exact=True)
+        return self.norm(table.to(next((weight.dtype for weight in self.norm.parameters()), table.dtype)))
+
+
+def step_numbers(t: Tensor, entries: int | None = None) -> Tensor:
+    """What the sinusoids are taken of: 1000 t, or the number of the nearest of so many steps, 0 to entries - 1."""
+    return 1000 * t if entries is None else ((entries - 1) * t.float()).round()
+
+
+def sinusoids(positions: Tensor, width: int, exact: bool = False) -> Tensor:
+    """Sines and cosines, interleaved, (..., width) in float32: frequency i is 10000^(-2i / width).
+
+    PyTorch's float32 exponential is off by a rounding here and there, which ones depends on the machine; 999 times that
+    is 6e-5. ``exact`` frequencies are rounded correctly, and are nearest to the released table.
+    """
+    device = torch.device("cpu") if exact else positions.device
+    exponents = torch.arange(0, width, 2, device=device, dtype=torch.float32) * (-math.log(10000.0) / width)
+    frequencies = exponents.double().exp().float().to(positions.device) if exact else torch.exp(exponents)
     angles = positions.float().unsqueeze(-1) * frequencies
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)

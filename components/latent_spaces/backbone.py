@@ -42,7 +42,7 @@ def load_encoder(model: str | None, config: dict[str, Any] | None) -> tuple[Any,
 
 
 def load_tokenizer(tokenizer: str) -> Any:
-    """A fast tokenizer from a hub name, a folder, a BERT vocabulary file, or the text of a tokenizer.json."""
+    """A fast tokenizer from a hub name, a folder, a BERT vocabulary file, or a tokenizer.json or its text."""
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
@@ -53,6 +53,8 @@ def load_tokenizer(tokenizer: str) -> Any:
         "pad_token": "[PAD]",
         "mask_token": "[MASK]",
     }
+    if Path(tokenizer).suffix == ".json" and Path(tokenizer).is_file():
+        tokenizer = Path(tokenizer).read_text(encoding="utf-8")
     if tokenizer.startswith("{"):
         return PreTrainedTokenizerFast(
             tokenizer_object=Tokenizer.from_str(tokenizer), **_special_tokens(tokenizer, special)

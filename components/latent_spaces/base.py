@@ -5,12 +5,14 @@
 
 Special positions ([CLS], [SEP], [PAD]) get one latent of their own (paper §3.2, eq. 1): their features are a blend
 of the whole sentence and could not be told apart, while a fixed vector is easily predicted and marks where the
-caption ends.
+caption ends. Both halves of this regularisation, normalising and reassigning, can be left out (paper, Table 5).
 """
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,10 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
         tokenizer: a fast transformers tokenizer.
         normalizer: the statistics of the space.
         head: scores words from features.
+        special_token: None gives special positions the zero latent and the target [PAD] (the paper); a token gives
+            them its raw feature and that token as target (the released code: ".").
+        reassign: whether special positions get that latent; else they keep their features and are their own targets.
+        encoder_dropout: whether ``encode`` draws the text model's dropout in training, as the released code does.
     """
 
     width: int
@@ -44,7 +50,9 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
     tokenizer: Any
     normalizer: LatentNormalizer
     head: LMHead
-    special_token: str | None
+    special_token: str | None = None
+    reassign: bool = True
+    encoder_dropout: bool = False
     trained_head: bool = False  # whether the head already knows its words (from pretraining or from fit-space)
 
     fitted_parts = ("normalizer", "head")  # what fitting or training made, beside the text model
@@ -75,24 +83,55 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
         return TokenBatch(encoded["input_ids"], encoded["attention_mask"])
 
     def special_positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, L) bool: [CLS], [SEP] and [PAD]."""
+        """(B, L) bool: [CLS], [SEP] and [PAD], wherever they stand."""
         special = [self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.tokenizer.pad_token_id]
         return (attention_mask == 0) | torch.isin(input_ids, torch.tensor(special, device=input_ids.device))
+
+    def reassigned_positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, L) bool: where ``encode`` writes the special latent.
+
+        With a ``special_token`` these are, as in the released code, all but the n - 2 positions after the first of a
+        caption of n tokens; they differ from ``special_positions`` only where a caption itself says "[SEP]".
+        """
+        if not self.reassign:
+            return torch.zeros_like(input_ids, dtype=torch.bool)
+        if self.special_token is None:
+            return self.special_positions(input_ids, attention_mask)
+        inner = attention_mask.roll(-1, dims=1).bool()
+        inner[:, 0] = False
+        inner[:, -1] = False
+        return ~inner
 
     @torch.no_grad()
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Clean latents x0 (B, L, D): normalised features, special positions reassigned."""
-        latents = self.normalizer.normalize(self.features(input_ids, attention_mask))
-        special = self.special_positions(input_ids, attention_mask)
+        with self._dropout():
+            features = self.features(input_ids, attention_mask)
+        latents = self.normalizer.normalize(features)
+        special = self.reassigned_positions(input_ids, attention_mask)
         return torch.where(special.unsqueeze(-1), self.special_latent().to(latents.dtype), latents)
 
     def special_latent(self) -> Tensor:
-        """The latent (D,) of special positions: zero, or the raw feature of ``special_token``."""
+        """The latent (D,) of special positions: zero, or the raw, un-normalised feature of ``special_token``.
+
+        It is that of the token alone between [CLS] and [SEP], and never has dropout in it.
+        """
         if self.special_token is None:
             return torch.zeros_like(self.normalizer.mean)
-        batch = self.tokenize([self.special_token])
-        device = self.normalizer.mean.device
-        return self.features(batch.input_ids.to(device), batch.attention_mask.to(device))[0, 1]
+        encoded = self.tokenizer([self.special_token], return_tensors="pt").to(self.normalizer.mean.device)
+        return self.features(encoded["input_ids"], encoded["attention_mask"])[0, 1]
+
+    @contextlib.contextmanager
+    def _dropout(self) -> Iterator[None]:
+        """The text model in training mode, where ``encoder_dropout`` asks for it; it is never left so."""
+        noisy = self.encoder_dropout and self.training
+        if noisy:
+            super().train(True)
+        try:
+            yield
+        finally:
+            if noisy:
+                self.train(True)
 
     def decode(self, x0: Tensor) -> Tensor:
         """Logits (B, L, V) of latents (B, L, D); entry i scores token ``head.vocabulary[i]``."""
@@ -101,14 +140,16 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
     def targets(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Index into the logits (B, L) of the word each position should give; special positions give [PAD].
 
-        With a ``special_token`` they give that token, as the released code does with ".".
+        With a ``special_token`` they give that token, as the released code does with ".". Without ``reassign`` they
+        give themselves.
         """
         tokenizer = self.tokenizer
         filler = tokenizer.pad_token_id
         if self.special_token is not None:
             filler = tokenizer(self.special_token, add_special_tokens=False)["input_ids"][0]
-        special = self.special_positions(input_ids, attention_mask)
-        return self.head.index_of(input_ids.masked_fill(special, filler), unknown=tokenizer.unk_token_id)
+        if self.reassign:
+            input_ids = input_ids.masked_fill(self.special_positions(input_ids, attention_mask), filler)
+        return self.head.index_of(input_ids, unknown=tokenizer.unk_token_id)
 
     def to_text(self, indices: Tensor) -> list[str]:
         """Captions from indices into the logits (B, L): special tokens erased, word pieces joined."""

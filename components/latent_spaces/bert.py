@@ -17,8 +17,7 @@ from ladic.errors import UsageError
 class BertLatentSpace(TextLatentSpace):
     """Layers 1..k of a BERT-family model encode; layers k+1..n and the LM head decode.
 
-    The upper layers really run (in the released code they are skipped), without a mask: every position, padding
-    included, is part of the latent.
+    The upper layers run without a mask: every position, padding included, is part of the latent.
 
     Args:
         model: hub name, local folder, or "package:NAME/FOLDER" inside an installed package; e.g. "bert-base-uncased".
@@ -27,8 +26,15 @@ class BertLatentSpace(TextLatentSpace):
         config: instead of ``model``, a configuration for a small random BERT, e.g. {"hidden_size": 64, ...}.
         tokenizer: hub name, folder, vocabulary file or tokenizer.json text; None takes the model's own.
         fitted: file with statistics and head from ``ladic fit-space``.
+        decoder_layers: how many of the layers above k the decoder runs, lowest first. None means all (the paper); 0
+            leaves only the head (what the released code does: its decoder skips all of its layers).
         special_token: None gives special positions the zero latent and the target [PAD] (the paper); a token such as
             "." gives them its raw feature and that token as target (the released code).
+        normalize: standardise the features; without, they are the latents.
+        normalizer_eps: added to the standard deviation (the paper; 0 in the released code).
+        reassign: give special positions that latent; without, they keep their features and are their own targets.
+        encoder_dropout: draw the frozen text model's dropout in training, so that x0 is a noisy target, fresh in each
+            step (the released code).
 
     Example:
         >>> from ladic.testing import tiny_text_space
@@ -47,6 +53,11 @@ class BertLatentSpace(TextLatentSpace):
         tokenizer: str | None = None,
         fitted: str | None = None,
         special_token: str | None = None,
+        decoder_layers: int | None = None,
+        normalize: bool = True,
+        normalizer_eps: float = 1e-6,
+        reassign: bool = True,
+        encoder_dropout: bool = False,
     ) -> None:
         super().__init__()
         encoder, pretrained_head = load_encoder(model, config)
@@ -61,14 +72,20 @@ class BertLatentSpace(TextLatentSpace):
         self.tokenizer = load_tokenizer(tokenizer or str(model))
         self.embeddings: Any = encoder.embeddings
         self.lower = nn.ModuleList(layers[:layer])
-        self.upper = nn.ModuleList(layers[layer:])
+        above = len(layers) - layer
+        if decoder_layers is not None and not 0 <= decoder_layers <= above:
+            raise UsageError(
+                f"decoder_layers={decoder_layers}: the model has {above} layers above layer {layer}; accepted are 0 to "
+                f"{above}, or null for all"
+            )
+        self.upper = nn.ModuleList(layers[layer : None if decoder_layers is None else layer + decoder_layers])
         self.encoder_config = encoder.config
         self.width, self.length = encoder.config.hidden_size, length
         limit = encoder.config.max_position_embeddings
         if not 3 <= length <= limit:
             raise UsageError(f"length={length}: accepted are 3 to {limit}, the positions of the text model")
-        self.special_token = special_token
-        self.normalizer = LatentNormalizer(self.width)
+        self.special_token, self.reassign, self.encoder_dropout = special_token, reassign, encoder_dropout
+        self.normalizer = LatentNormalizer(self.width, normalizer_eps, normalize)
         self.head = LMHead(self.width, torch.arange(encoder.config.vocab_size))
         self.trained_head = pretrained_head is not None and self.head.copy_pretrained(pretrained_head)
         if fitted is not None:

@@ -24,7 +24,7 @@ class EmbeddingLatentSpace(TextLatentSpace):
         config: instead of ``model``, a configuration for small random embeddings.
         tokenizer: hub name, folder, vocabulary file or tokenizer.json text; None takes the model's own.
         fitted: file with statistics and head from ``ladic fit-space``.
-        special_token: as in ``BertLatentSpace``.
+        special_token, normalize, normalizer_eps, reassign: as in ``BertLatentSpace``.
     """
 
     def __init__(
@@ -35,6 +35,9 @@ class EmbeddingLatentSpace(TextLatentSpace):
         tokenizer: str | None = None,
         fitted: str | None = None,
         special_token: str | None = None,
+        normalize: bool = True,
+        normalizer_eps: float = 1e-6,
+        reassign: bool = True,
     ) -> None:
         super().__init__()
         encoder, _ = load_encoder(model, config)
@@ -44,8 +47,8 @@ class EmbeddingLatentSpace(TextLatentSpace):
         self.embeddings: Any = encoder.get_input_embeddings()
         self.encoder_config = encoder.config
         self.width, self.length = self.embeddings.embedding_dim, length
-        self.special_token = special_token
-        self.normalizer = LatentNormalizer(self.width)
+        self.special_token, self.reassign = special_token, reassign
+        self.normalizer = LatentNormalizer(self.width, normalizer_eps, normalize)
         # The masked-LM head reads the top layer, not embeddings: this one always has to be fitted.
         self.head = LMHead(self.width, torch.arange(encoder.config.vocab_size))
         if fitted is not None:

@@ -12,6 +12,7 @@ class LatentNormalizer(nn.Module):
     Args:
         width: D.
         eps: added to std (the paper's; the released code has none).
+        enabled: without, features are latents as they are, and there is nothing to fit.
 
     Example:
         >>> normalizer = LatentNormalizer(2)
@@ -20,12 +21,12 @@ class LatentNormalizer(nn.Module):
         [1.41..., 2.82...]
     """
 
-    def __init__(self, width: int, eps: float = 1e-6) -> None:
+    def __init__(self, width: int, eps: float = 1e-6, enabled: bool = True) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.enabled = eps, enabled
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
-        self.register_buffer("fitted", torch.tensor(False))
+        self.register_buffer("fitted", torch.tensor(not enabled))
         self.mean: Tensor
         self.std: Tensor
         self.fitted: Tensor
@@ -42,8 +43,8 @@ class LatentNormalizer(nn.Module):
 
     def normalize(self, features: Tensor) -> Tensor:
         """Raw features (..., D) to latents."""
-        return (features - self.mean) / (self.std + self.eps)
+        return (features - self.mean) / (self.std + self.eps) if self.enabled else features
 
     def denormalize(self, latents: Tensor) -> Tensor:
         """Latents (..., D) back to raw features."""
-        return latents * (self.std + self.eps) + self.mean
+        return latents * (self.std + self.eps) + self.mean if self.enabled else latents

@@ -2,7 +2,8 @@
 
 from ladic.components.noise_schedules.base import NoiseSchedule
 from ladic.components.noise_schedules.cosine import CosineSchedule
+from ladic.components.noise_schedules.dilated import DilatedSchedule
 from ladic.components.noise_schedules.linear import LinearSchedule
 from ladic.components.noise_schedules.shifted import ShiftedSchedule
 
-__all__ = ["CosineSchedule", "LinearSchedule", "NoiseSchedule", "ShiftedSchedule"]
+__all__ = ["CosineSchedule", "DilatedSchedule", "LinearSchedule", "NoiseSchedule", "ShiftedSchedule"]

@@ -35,6 +35,15 @@ class NoiseSchedule(Buildable, ABC):
     def alpha_bar(self, t: Tensor) -> Tensor:
         """Signal share in [0, 1] for t of any shape: same shape, falling in t, near 1 at 0 and near 0 at 1."""
 
+    def training_times(self, draws: Tensor) -> Tensor:
+        """Times that training visits, from uniform draws in [0, 1) of any shape.
+
+        Where the schedule is a table of n entries, they are its own n times k / (n - 1), all with the same probability.
+        """
+        if self.entries is None:
+            return draws
+        return (draws * self.entries).floor().clamp_max(self.entries - 1) / (self.entries - 1)
+
     @staticmethod
     def full_precision(t: Tensor) -> Tensor:
         """t in float32, or in float64 where it comes so: in half precision neighbouring steps would coincide."""
@@ -53,3 +62,7 @@ class NoiseSchedule(Buildable, ABC):
         """Noisy latent x_t (B, L, D) from x0 (B, L, D), one time per sample t (B,), and noise like x0."""
         t = t.reshape(-1, 1, 1)
         return (self.alpha_bar(t).sqrt() * x0 + self.sigma(t) * noise).to(x0.dtype)
+
+    def add_training_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """As ``add_noise``; schedules whose noise in training differs from that in sampling override it."""
+        return self.add_noise(x0, t, noise)

@@ -1,4 +1,4 @@
-"""``ladic configs``: the shipped YAML files, listed, printed or located.
+"""``ladic configs``: the shipped YAML files, listed, printed, located or compared.
 
 An installed package has no checkout to look into, so ``ladic fit -c $(ladic configs path NAME)`` is how it uses them.
 """
@@ -8,17 +8,20 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from ladic.cli.parser import LineParser
 from ladic.plugins import unknown
 
 
 def main(argv: list[str]) -> int:
-    """Runs ``ladic configs [show NAME | path NAME]``."""
-    parser = LineParser(prog="ladic configs", description="List, print or locate the shipped configurations.")
-    parser.add_argument("action", nargs="?", choices=["list", "show", "path"], default="list")
-    parser.add_argument("name", nargs="?", help="a configuration, as `ladic configs` names it")
+    """Runs ``ladic configs [show NAME | path NAME | diff A B]``."""
+    parser = LineParser(prog="ladic configs", description="List, print, locate or compare configurations.")
+    parser.add_argument("action", nargs="?", choices=["list", "show", "path", "diff"], default="list")
+    parser.add_argument("name", nargs="?", help="a configuration, as `ladic configs` names it; for diff also a file")
+    parser.add_argument("other", nargs="?", help="for diff, the configuration beside it")
     parser.add_argument("--json", action="store_true", help="list as JSON")
+    parser.add_argument("--all", action="store_true", help="for diff: options that agree, too")
     args = parser.parse_args(argv)
     configs = find_configs()
     if args.action == "list":
@@ -28,6 +31,16 @@ def main(argv: list[str]) -> int:
         return 0
     if args.name is None:
         parser.error(f"'{args.action}' needs a name: `ladic configs` lists them")
+    if args.action == "diff":
+        if args.other is None:
+            parser.error("'diff' needs two names: `ladic configs diff A B`")
+        from ladic.cli.configs_diff import table
+
+        files = [_locate(name, configs) for name in (args.name, args.other)]
+        print(table(files[0], files[1], (args.name, args.other), args.all))
+        return 0
+    if args.other is not None:
+        parser.error(f"'{args.action}' takes one name, and here are two: {args.name} and {args.other}")
     name = args.name.removesuffix(".yaml").removeprefix("configs/")
     if name not in configs:
         raise unknown("configuration", args.name, configs)
@@ -35,6 +48,16 @@ def main(argv: list[str]) -> int:
     if args.action == "path":
         print()
     return 0
+
+
+def _locate(name: str, configs: dict[str, Traversable]) -> Path:
+    """A configuration by its name, or any YAML file by its path."""
+    short = name.removesuffix(".yaml").removeprefix("configs/")
+    if short in configs:
+        return Path(str(configs[short]))
+    if Path(name).is_file():
+        return Path(name)
+    raise unknown("configuration", name, configs)
 
 
 def find_configs() -> dict[str, Traversable]:
@@ -66,4 +89,7 @@ def _print_list(configs: dict[str, Traversable], as_json: bool) -> None:
     width = max(map(len, configs), default=0)
     for name, config in configs.items():
         print(f"{name:{width}}  {_summary(config)}".rstrip())
-    print("\nUse one:   ladic fit -c $(ladic configs path NAME)\nRead one:  ladic configs show NAME")
+    print(
+        "\nUse one:      ladic fit -c $(ladic configs path NAME)\nRead one:     ladic configs show NAME\n"
+        "Compare two:  ladic configs diff NAME NAME"
+    )

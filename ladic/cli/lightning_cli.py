@@ -17,6 +17,7 @@ import ladic.callbacks  # noqa: F401  # registers their short names: --trainer.c
 from ladic.captioner import LatentDiffusionCaptioner
 from ladic.checkpoints import find_checkpoint, newest_checkpoint, read_checkpoint
 from ladic.cli.bad_days import add_options, prepared
+from ladic.cli.bases import dropped, with_bases
 from ladic.cli.explain import explain
 from ladic.cli.yaml_files import check_configs
 from ladic.datamodules import CaptionDataModule
@@ -51,6 +52,7 @@ class CaptionerCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.set_defaults({"trainer.logger": True})
+        parser.add_argument("--base", type=dropped, default=None, help="in a YAML file: the one below it, by its path")
         add_options(parser)
 
     def before_instantiate_classes(self) -> None:
@@ -97,6 +99,7 @@ def run(argv: list[str]) -> None:
     Raises:
         UsageError: for anything the user can mend.
     """
+    argv = with_bases(argv)
     check_configs(argv)
     load_plugins()
     _quiet()
@@ -122,6 +125,7 @@ def parse(argv: list[str]) -> Namespace:
     Example:
         ``parse(["-c", "configs/demo.yaml", "--data.batch_size=8"]).data.init_args.batch_size`` is 8.
     """
+    argv = with_bases(argv)
     check_configs(argv)
     load_plugins()
     _quiet()
@@ -142,6 +146,7 @@ def built(argv: list[str]) -> CaptionerCLI:
     Raises:
         UsageError: for anything the user can mend.
     """
+    argv = with_bases(argv)
     check_configs(argv)
     load_plugins()
     _quiet()

@@ -44,6 +44,7 @@ COMMANDS = {
     "fit-phrases": Command("fit_phrases", "fit a detector of caption phrases on image tokens, to choose candidates by"),
     "cache-features": Command("cache_features", "save the image tokens of a frozen encoder for a datamodule"),
     "score": Command("score", "score a file of captions against references"),
+    "convert": Command("convert", "released LaDiC weights to a checkpoint; a checkpoint to safetensors and back"),
     "report": Command("report", "draw the HTML report of a run"),
     "doctor": Command("doctor", "look at this machine and job: devices, Java, hub, disk, SLURM, reach between ranks"),
     "components": Command("components", "list the registered components and their options"),

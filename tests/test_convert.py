@@ -1,14 +1,17 @@
 """``ladic convert``: released weights in, safetensors out and back, and what it says of files that don't fit."""
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from test_released import SPECIAL, tiny_state
+from released_state import FULL, released_state, tiny_state, write_vocabulary
 from tiny_run import error_line, picture
 
 from ladic.captioner import LatentDiffusionCaptioner
@@ -21,9 +24,7 @@ HEADS = ["--text-heads=4", "--image-heads=4", "--diffuser-heads=8"]
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     """A tiny released project: weights, statistics as it pickles them, and a vocabulary."""
-    words = [f"[unused{n}]" for n in range(1100)]
-    words[0], words[100], words[101], words[102], words[103], words[1012] = *SPECIAL, "."
-    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    write_vocabulary(tmp_path / "vocab.txt")
     torch.save(tiny_state(), tmp_path / "pytorch_model.bin")
     for name, value in (("mean", torch.randn(16)), ("std", 0.5 + torch.rand(16))):
         (tmp_path / f"{name}.pickle").write_bytes(pickle.dumps(value))
@@ -54,6 +55,28 @@ def test_released_weights_become_a_checkpoint_that_captions(cli: Any, files: Pat
     assert model.sampler.num_steps == 34  # a stride of 30
     done = cli("caption", picture(files / "a.png"), "--checkpoint", files / "ladic.ckpt", "--json")
     assert done.code == 0, done.stderr
+
+
+@pytest.mark.skipif(not os.environ.get("LADIC_SLOW"), reason="writes 5 GB in a minute; LADIC_SLOW=1 runs it")
+def test_a_full_size_state_dict_converts_within_six_gigabytes(tmp_path: Path) -> None:
+    values = iter(range(10_000))
+    state = released_state(lambda shape, scale, mean: torch.full(shape, next(values) / 1000), FULL)
+    expected = state["diffuser.encoder.layer.11.output.dense.weight"][0, 0]
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    del state
+    write_vocabulary(tmp_path / "vocab.txt", 30522)
+    for name in ("mean", "std"):
+        (tmp_path / f"{name}.pickle").write_bytes(pickle.dumps(torch.ones(768)))
+    words = ["convert", tmp_path / "pytorch_model.bin", "--output", tmp_path / "released.ckpt", *flags(tmp_path)[:3]]
+    code = "import resource, sys; from ladic.cli.main import main; main(sys.argv[1:]); "
+    code += "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    peak = int(done.stdout.split("peak")[1]) / 1e9
+    print(f"peak {peak:.2f} GB")
+    assert peak < 6
+    converted = torch.load(tmp_path / "released.ckpt", weights_only=True, mmap=True)["state_dict"]
+    assert converted["denoiser.blocks.11.feed_forward.2.weight"][5, 7] == expected
 
 
 def test_a_checkpoint_goes_to_safetensors_and_back(cli: Any, trained: Path, tmp_path: Path) -> None:

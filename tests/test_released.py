@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import released_numpy as R
 import torch
+from released_state import FULL, released_state, tiny_state, write_vocabulary
 from torch import Tensor
 
 from ladic.captioner import LatentDiffusionCaptioner
@@ -29,88 +30,9 @@ HEADS = {"text_heads": 4, "image_heads": 4, "diffuser_heads": 8}
 CLOSE: dict[str, float] = {"atol": 2e-5, "rtol": 0}
 
 
-def tiny_state(seed: int = 0, time_norm: bool = True) -> dict[str, Tensor]:
-    """Random weights under the released names and at a tiny size; ids up to 1012 ('.') have to exist."""
-    generator = torch.Generator().manual_seed(seed)
-    state: dict[str, Tensor] = {}
-
-    def put(name: str, *shape: int, scale: float = 0.2, around: float = 0.0) -> None:
-        state[name] = around + scale * torch.randn(shape, generator=generator)
-
-    def dense(name: str, outputs: int, inputs: int) -> None:
-        put(f"{name}.weight", outputs, inputs)
-        put(f"{name}.bias", outputs)
-
-    def norm(name: str, width: int) -> None:
-        put(f"{name}.weight", width, scale=0.1, around=1.0)
-        put(f"{name}.bias", width, scale=0.1)
-
-    def attention(name: str, width: int, source: int) -> None:
-        for part, inputs in (("query", width), ("key", source), ("value", source)):
-            dense(f"{name}.self.{part}", width, inputs)
-        dense(f"{name}.output.dense", width, width)
-        norm(f"{name}.output.LayerNorm", width)
-
-    def feed_forward(name: str, width: int, inner: int) -> None:
-        dense(f"{name}.intermediate.dense", inner, width)
-        dense(f"{name}.output.dense", width, inner)
-        norm(f"{name}.output.LayerNorm", width)
-
-    def head(name: str) -> None:
-        dense(f"{name}.predictions.transform.dense", 16, 16)
-        norm(f"{name}.predictions.transform.LayerNorm", 16)
-        dense(f"{name}.predictions.decoder", 1100, 16)
-        state[f"{name}.predictions.bias"] = state[f"{name}.predictions.decoder.bias"]
-
-    for tower, layers in (("space_encoder", 2), ("space_decoder", 4)):
-        state[f"{tower}.embeddings.position_ids"] = torch.arange(32)[None]
-        put(f"{tower}.embeddings.word_embeddings.weight", 1100, 16, scale=1.0)
-        put(f"{tower}.embeddings.position_embeddings.weight", 32, 16)
-        put(f"{tower}.embeddings.token_type_embeddings.weight", 2, 16)
-        norm(f"{tower}.embeddings.LayerNorm", 16)
-        for layer in range(layers):
-            attention(f"{tower}.encoder.layer.{layer}.attention", 16, 16)
-            feed_forward(f"{tower}.encoder.layer.{layer}", 16, 24)
-    head("space_decoder.cls")
-    head("lm_head")
-    put("visual_encoder.cls_token", 1, 1, 24)
-    put("visual_encoder.pos_embed", 1, 5, 24)
-    put("visual_encoder.patch_embed.proj.weight", 24, 3, 8, 8, scale=0.05)
-    put("visual_encoder.patch_embed.proj.bias", 24)
-    for block in range(2):
-        name = f"visual_encoder.blocks.{block}"
-        norm(f"{name}.norm1", 24)
-        dense(f"{name}.attn.qkv", 72, 24)
-        dense(f"{name}.attn.proj", 24, 24)
-        norm(f"{name}.norm2", 24)
-        dense(f"{name}.mlp.fc1", 96, 24)
-        dense(f"{name}.mlp.fc2", 24, 96)
-    norm("visual_encoder.norm", 24)
-    state["diffuser.embeddings.position_ids"] = torch.arange(40)[None]
-    put("diffuser.embeddings.word_embeddings.weight", 64, 32)
-    put("diffuser.embeddings.position_embeddings.weight", 40, 32)
-    norm("diffuser.embeddings.LayerNorm", 32)
-    for layer in range(2):
-        attention(f"diffuser.encoder.layer.{layer}.attention", 32, 32)
-        attention(f"diffuser.encoder.layer.{layer}.crossattention", 32, 24)
-        feed_forward(f"diffuser.encoder.layer.{layer}", 32, 40)
-    if time_norm:
-        norm("time_layer_norm", 32)
-    return state
-
-
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """1100 words that stand where BERT's stand: [PAD] 0, [UNK] 100, [CLS] 101, [SEP] 102, '.' 1012."""
-    words = [f"[unused{n}]" for n in range(1100)]
-    words[0], words[100], words[101], words[102], words[103], words[1012] = *SPECIAL, "."
-    words[1013:1019] = ["a", "dog", "runs", "on", "grass", "##s"]
-    file = tmp_path_factory.mktemp("words") / "vocab.txt"
-    file.write_text("\n".join(words))
-    return str(file)
-
-
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    return str(write_vocabulary(tmp_path_factory.mktemp("words") / "vocab.txt"))
 
 
 class Case:
@@ -302,6 +224,34 @@ def test_every_parameter_of_the_released_model_has_a_place(ours: Case) -> None:
     assert all(key.startswith(("space_decoder.", "lm_head.")) or "embeddings" in key for key in named)
     numbers = sum(value.size for key, value in ours.weights.items() if key not in named)
     assert sum(parameter.numel() for parameter in ours.model.parameters()) == numbers
+
+
+@pytest.mark.parametrize("time_norm", [True, False])
+def test_the_full_model_has_the_released_numbers_of_parameters(vocabulary: str, time_norm: bool) -> None:
+    """BERT-base, ViT-B/16 and the 1536-wide diffuser, as tensors without storage: millions by part (section G)."""
+    with torch.device("meta"):
+        state = released_state(lambda shape, scale, mean: torch.empty(shape), FULL, time_norm)
+        model, dropped = released_captioner(state, torch.empty(768), torch.empty(768), tokenizer=vocabulary)
+    assert len(state) == (783 if time_norm else 781)
+    total = sum(value.numel() for key, value in state.items() if not key.endswith(("position_ids", "predictions.bias")))
+    assert millions(total) == 668.6
+
+    def count(module: torch.nn.Module, trained: bool = False) -> int:
+        return sum(p.numel() for p in module.parameters() if p.requires_grad or not trained)
+
+    head = count(model.latent_space.head)
+    assert millions(count(model.image_encoder)) == 85.8
+    assert millions(count(model.latent_space) - head) == 66.4
+    assert millions(head) == 24.1
+    assert millions(count(model.denoiser)) == 312.5
+    assert count(model.denoiser) == 312_529_920 + (3072 if time_norm else 0)
+    assert millions(count(model, trained=True)) == 336.6
+    dead = {reason: sum(state[key].numel() for key in keys) for reason, keys in dropped.items()}
+    assert [millions(numbers) for numbers in sorted(dead.values())] == [0.0, 0.0, 46.9, 133.0]
+
+
+def millions(numbers: int) -> float:
+    return round(numbers / 1e6, 1)
 
 
 def test_draws_in_the_released_order() -> None:

@@ -202,6 +202,7 @@ NOISE = (
     "in eval mode at the start of training",  # frozen parts are meant to be
     "lr_scheduler.step",
     "`tensorboardX` has been removed",
+    "is not supported by the model summary",
     "It is recommended to use `self.log(",  # about sync_dist: our scores are the same on every rank already
 )
 """Parts of warnings that a user of this project can't act on."""

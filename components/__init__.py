@@ -17,10 +17,23 @@ from ladic.components.noise_schedules import (
     LinearSchedule,
     NoiseSchedule,
     ShiftedSchedule,
+    SigmoidSchedule,
+    SqrtSchedule,
+    TanSchedule,
 )
-from ladic.components.samplers import BackAndRefine, DDIMSampler, RenoiseSampler, Sampler
+from ladic.components.samplers import (
+    AncestralSampler,
+    BackAndRefine,
+    DDIMSampler,
+    DiffusersSampler,
+    DPMSolverSampler,
+    HeunSampler,
+    RenoiseSampler,
+    Sampler,
+)
 
 __all__ = [
+    "AncestralSampler",
     "BackAndRefine",
     "BertLatentSpace",
     "BlipEncoder",
@@ -29,11 +42,14 @@ __all__ = [
     "CosineSchedule",
     "CrossAttentionDenoiser",
     "DDIMSampler",
+    "DPMSolverSampler",
     "Denoiser",
     "DenoiserFactory",
+    "DiffusersSampler",
     "DilatedSchedule",
     "EmbeddingLatentSpace",
     "HFVisionEncoder",
+    "HeunSampler",
     "ImageEncoder",
     "LatentNormalizer",
     "LinearSchedule",
@@ -42,6 +58,9 @@ __all__ = [
     "RenoiseSampler",
     "Sampler",
     "ShiftedSchedule",
+    "SigmoidSchedule",
+    "SqrtSchedule",
+    "TanSchedule",
     "TextLatentSpace",
     "TimmEncoder",
 ]

@@ -30,7 +30,7 @@ def open_image(path: Path) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", message=".*EXIF", category=UserWarning)
             with Image.open(path) as image:
-                return _to_rgb(_upright(image))
+                return as_rgb(image)
     except FileNotFoundError as error:
         raise BrokenImageError(f"image '{path}': no such file") from error
     except UnidentifiedImageError as error:
@@ -48,8 +48,12 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """RGB without two surprises of Pillow's: it clips deep greys to white, and shows what transparency hides."""
+def as_rgb(image: Image.Image) -> Image.Image:
+    """RGB, turned as its EXIF orientation says; what is transparent is white.
+
+    Without two surprises of Pillow's: it clips deep greys to white, and shows what transparency hides.
+    """
+    image = _upright(image)
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
     elif image.mode == "F":  # floats have no agreed range; the usual ones are 0 to 1 and 0 to 255

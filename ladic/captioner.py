@@ -7,8 +7,9 @@ captioning: noise -- sampler(denoiser(image tokens)) --> x0 -- latent_space.deco
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import torch
 from lightning import LightningModule
@@ -28,13 +29,23 @@ from ladic.features import fingerprint
 from ladic.frozen import frozen_parts, leave_out, put_back, told
 from ladic.generation import Generation, generate, noise_seed
 from ladic.guidance import ClassifierFreeGuidance
-from ladic.losses import LatentLoss, caption_loss, latent_loss
+from ladic.length_control import LengthRange
+from ladic.losses import LatentLoss, LossWeight, caption_loss, latent_loss, loss_weight
 from ladic.optim import Decay, WarmupDecay, parameter_groups
+from ladic.postprocess import PostProcessor
 from ladic.reconstruction import Reconstruction
 from ladic.rerank import CandidateSelector, Evidence, MinimumBayesRiskSelector
 from ladic.seeds import mixed_seed
 from ladic.spec import build, class_path, describe
-from ladic.types import CaptionBatch, CaptionOutput, ImagePreprocess, TokenBatch
+from ladic.targets import Prediction, Target
+from ladic.time_sampling import TimeSampling, UniformTimes
+from ladic.types import CaptionBatch, CaptionOutput, ImagePreprocess, StepFn, TokenBatch
+
+if TYPE_CHECKING:
+    from ladic.clamping import ClampTo
+    from ladic.inference import Caption, Infill
+    from ladic.pictures import ImageLike
+    from ladic.trace import Trace
 
 NullImage = Literal["learned", "zeros"]
 
@@ -44,11 +55,15 @@ COMPONENTS: dict[str, type] = {
     "noise_schedule": NoiseSchedule,
     "sampler": Sampler,
     "selector": CandidateSelector,
+    "postprocess": PostProcessor,
+    "time_sampling": TimeSampling,
 }
 SETTINGS = (
     "num_candidates",
     "latent_loss",
     "caption_loss_weight",
+    "prediction",
+    "loss_weight",
     "self_conditioning",
     "self_conditioning_coin",
     "drop_image",
@@ -88,6 +103,10 @@ class LatentDiffusionCaptioner(LightningModule):
         seed: of the noise in captioning.
         save_frozen: whether checkpoints hold frozen weights too. By default they name their source and hash instead,
             and need the source to be loaded.
+        postprocess: mends every caption; they stay as decoded if not given.
+        prediction: what the network is asked for: "x0", "v" or "epsilon" (``ladic.targets``).
+        loss_weight: of the latent loss over t: "none", "min_snr", "truncated_snr" or "snr" (``ladic.losses``).
+        time_sampling: which noise levels training visits; all alike if not given.
 
     Raises:
         UsageError: at the start of training, if the latent space's statistics were not fitted.
@@ -115,6 +134,10 @@ class LatentDiffusionCaptioner(LightningModule):
         decay: Decay = "matrices",
         seed: int = 0,
         save_frozen: bool = False,
+        postprocess: PostProcessor | None = None,
+        prediction: Prediction = "x0",
+        loss_weight: LossWeight = "none",
+        time_sampling: TimeSampling | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("num_candidates", num_candidates), ("noise_draws", noise_draws)):
@@ -126,6 +149,7 @@ class LatentDiffusionCaptioner(LightningModule):
         for name, word, known in (
             ("self_conditioning_coin", self_conditioning_coin, get_args(Coin)),
             ("null_image", null_image, get_args(NullImage)),
+            ("loss_weight", loss_weight, get_args(LossWeight)),
             ("decay", decay, get_args(Decay)),
         ):
             if word not in known:
@@ -139,11 +163,23 @@ class LatentDiffusionCaptioner(LightningModule):
         self.null_token = nn.Parameter(torch.zeros(1, 1, image_encoder.width)) if learned else None
         self.noise_schedule = noise_schedule or CosineSchedule()
         self.sampler = sampler or DDIMSampler()
+        self.sampler.times(self.noise_schedule)  # more steps than its table has are refused now, not after training
         self.selector = selector or MinimumBayesRiskSelector()
+        self.postprocess = postprocess
         self.guidance = guidance
         self.num_candidates = num_candidates
         self.latent_loss: LatentLoss = latent_loss
         self.caption_loss_weight = caption_loss_weight
+        self.prediction: Prediction = prediction
+        self.target = Target(prediction, self.noise_schedule)
+        stretched = type(self.noise_schedule).add_training_noise is not NoiseSchedule.add_training_noise
+        if stretched and prediction != "x0":
+            raise UsageError(
+                f"prediction='{prediction}': {type(self.noise_schedule).__name__} has other noise in training than in "
+                "sampling, so that only x0 means the same in both; give --model.prediction=x0"
+            )
+        self.loss_weight: LossWeight = loss_weight
+        self.time_sampling = time_sampling or UniformTimes()
         self.self_conditioning = self_conditioning
         self.self_conditioning_coin: Coin = self_conditioning_coin
         self.drop_image = drop_image
@@ -160,6 +196,7 @@ class LatentDiffusionCaptioner(LightningModule):
         self.training_seed: int | None = None
         self._frozen: dict[str, Any] | None = None
         self._draws: BatchDraws | None = None
+        self._observed: tuple[Tensor, Tensor] | None = None
         self._last_batch: float | None = None
         self._started = 0.0
 
@@ -224,11 +261,17 @@ class LatentDiffusionCaptioner(LightningModule):
 
         t = draws.times
         x_t = self.noise_schedule.add_training_noise(x0, t, draws.noise)
-        predicted = self.denoiser(x_t, t, context, self._earlier_estimate(x_t, t, context, draws.conditioned))
+        output = self.denoiser(x_t, t, context, self._earlier_estimate(x_t, t, context, draws.conditioned))
 
-        logits = self.latent_space.decode(predicted)
-        on_latents = latent_loss(predicted, x0, self.latent_loss).mean()
-        on_words = caption_loss(logits, targets).mean()
+        logits = self.latent_space.decode(self.target.to_x0(output, x_t, t))
+        on_latents = latent_loss(output, self.target.of(x0, draws.noise, t), self.latent_loss)
+        if self.loss_weight != "none":
+            on_latents = on_latents * loss_weight(self.loss_weight, self.noise_schedule.log_snr(t), self.prediction)
+        on_words = caption_loss(logits, targets)
+        self._observed = (t, (on_latents + self.caption_loss_weight * on_words).detach())
+        if draws.weight is not None:
+            on_latents, on_words = on_latents * draws.weight, on_words * draws.weight
+        on_latents, on_words = on_latents.mean(), on_words.mean()
         right = ((logits.argmax(-1) == targets) & ~special).sum() / (~special).sum().clamp_min(1)
         return {
             "loss": on_latents + self.caption_loss_weight * on_words,
@@ -242,12 +285,15 @@ class LatentDiffusionCaptioner(LightningModule):
         repeats = self.noise_draws
         some = self.training and self.drop_image
         dropped = draws.uniform() < self.drop_image if some else x0.new_zeros(draws.rows, dtype=torch.bool)
-        times = self.noise_schedule.training_times(draws.uniform(repeats).flatten())
+        times, weight = draws.uniform(repeats).flatten(), None
+        if self.training:
+            times, weight = self.time_sampling.times(times)
+        times = self.noise_schedule.training_times(times)
         noise = draws.normal(repeats, *x0.shape[1:]).flatten(0, 1)
         # By default a fixed number of rows rather than a coin for each: the same share, one shape, no wasted pass.
         share, coin = self.self_conditioning, self.self_conditioning_coin
         conditioned = draws.conditioned(share, coin, repeats) if share else x0.new_zeros(0, dtype=torch.long)
-        return StepDraws(dropped, times, noise, conditioned)
+        return StepDraws(dropped, times, noise, conditioned, weight)
 
     def _earlier_estimate(self, x_t: Tensor, t: Tensor, context: Context, rows: Tensor) -> Tensor | None:
         """Self-conditioning (Chen et al. 2022): for a random part of the samples, the model's own first estimate."""
@@ -256,11 +302,16 @@ class LatentDiffusionCaptioner(LightningModule):
         earlier = torch.zeros_like(x_t)
         if len(rows):
             with torch.no_grad():
-                earlier[rows] = self.denoiser(x_t[rows], t[rows], context.select(rows), None).to(x_t.dtype)
+                output = self.denoiser(x_t[rows], t[rows], context.select(rows), None)
+                earlier[rows] = self.target.to_x0(output, x_t[rows], t[rows]).to(x_t.dtype)
         return earlier
 
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
         losses = self.losses(batch, self._draws)
+        if self.time_sampling.learns and self._observed is not None:
+            # Of all ranks, so that they go on with the same times.
+            t, rows = (cast(Tensor, self.all_gather(values)).flatten() for values in self._observed)
+            self.time_sampling.observe(t, rows)
         size = len(batch["input_ids"])
         # Over all ranks: what is logged is the loss of the global batch, whatever ranks it lies on.
         self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=size, sync_dist=True)
@@ -311,27 +362,55 @@ class LatentDiffusionCaptioner(LightningModule):
     def predict_step(self, batch: CaptionBatch, batch_idx: int) -> CaptionOutput:
         return self._caption_batch(batch)
 
+    def parts(self) -> dict[str, Any]:
+        """What sampling needs of the model, as keyword arguments of ``generate`` and ``fill``."""
+        return {
+            "denoiser": self.denoiser,
+            "latent_space": self.latent_space,
+            "schedule": self.noise_schedule,
+            "sampler": self.sampler,
+            "guidance": self.guidance,
+            "self_conditioning": self.self_conditioning > 0,
+            "target": self.target,
+            "seed": self.seed,
+        }
+
     @torch.no_grad()
-    def generate(self, batch: CaptionBatch, num_candidates: int | None = None) -> Generation:
+    def generate(
+        self,
+        batch: CaptionBatch,
+        num_candidates: int | None = None,
+        length: LengthRange | None = None,
+        on_step: StepFn | None = None,
+    ) -> Generation:
         """Candidates for the images of a batch."""
         tokens = self.image_tokens(batch)
         return generate(
             tokens,
             self.null_tokens(tokens),
             batch["image_id"],
-            denoiser=self.denoiser,
-            latent_space=self.latent_space,
-            schedule=self.noise_schedule,
-            sampler=self.sampler,
-            guidance=self.guidance,
-            self_conditioning=self.self_conditioning > 0,
             num_candidates=num_candidates or self.num_candidates,
-            seed=self.seed,
+            length=length,
+            postprocess=self.postprocess,
+            on_step=on_step,
+            **self.parts(),
         )
+
+    @torch.no_grad()
+    def judge(
+        self, batch: CaptionBatch, candidates: list[list[str]], selector: CandidateSelector | None = None
+    ) -> tuple[list[list[float]], list[int]]:
+        """A selector's score of every candidate, and the network evaluations spent on each image's."""
+        evidence, reconstruct = self._evidence(batch)
+        return (selector or self.selector).scores(candidates, evidence), reconstruct.nfe
 
     @torch.no_grad()
     def choose(self, batch: CaptionBatch, candidates: list[list[str]]) -> tuple[list[str], list[int]]:
         """The selector's caption for each image of a batch, and the network evaluations that choosing took."""
+        evidence, reconstruct = self._evidence(batch)
+        return self.selector.select(candidates, evidence), reconstruct.nfe
+
+    def _evidence(self, batch: CaptionBatch) -> tuple[Evidence, Reconstruction]:
         tokens = self.image_tokens(batch)
         reconstruct = Reconstruction(
             tokens,
@@ -339,9 +418,78 @@ class LatentDiffusionCaptioner(LightningModule):
             denoiser=self.denoiser,
             latent_space=self.latent_space,
             schedule=self.noise_schedule,
+            target=self.target,
             seed=self.seed,
         )
-        return self.selector.select(candidates, Evidence(batch.get("image"), tokens, reconstruct)), reconstruct.nfe
+        return Evidence(batch.get("image"), tokens, reconstruct, self.preprocess), reconstruct
+
+    def caption(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        *,
+        num_candidates: int | None = None,
+        num_captions: int = 1,
+        diverse: bool = False,
+        length: LengthRange | None = None,
+        batch_size: int = 32,
+    ) -> list[Caption]:
+        """Captions of pictures.
+
+        Args:
+            images: one or several: paths, PIL images, or preprocessed tensors (3, size, size).
+            num_candidates: captions drawn for each; the model's own number if None.
+            num_captions: how many are chosen of them, the best first.
+            diverse: choose captions that differ (maximal marginal relevance).
+            length: tokens a caption may have.
+            batch_size: pictures at a time.
+
+        Raises:
+            UsageError: for a picture that can't be read, or numbers that don't fit together.
+        """
+        from ladic.inference import caption
+
+        return caption(self, images, num_candidates, num_captions, diverse, length, batch_size)
+
+    def infill(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        templates: str | Sequence[str],
+        *,
+        num_candidates: int = 1,
+        clamp: ClampTo = "late",
+        longest_blank: int = 4,
+        selector: CandidateSelector | None = None,
+        batch_size: int = 32,
+    ) -> list[Infill]:
+        """Blanks filled: ``model.infill("photo.jpg", "a ___ holding a ___ in her hand")``.
+
+        Args:
+            images: as in ``caption``; one, or as many as templates.
+            templates: captions with blanks, ``___`` of any length and ``___{2}`` of two words; one, or one per image.
+            num_candidates: fillings drawn for each length that a free blank may have.
+            clamp: what given words are held at, see ``ladic.clamping``.
+            longest_blank: most tokens in a free blank.
+            selector: picks among fillings; the model's own reconstruction if not given.
+            batch_size: pictures at a time.
+
+        Raises:
+            UsageError: for a template without blanks, with unknown words, or too long.
+        """
+        from ladic.inference import infill
+
+        return infill(self, images, templates, num_candidates, clamp, longest_blank, selector, batch_size)
+
+    def trace(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        references: str | Sequence[str] | None = None,
+        *,
+        length: LengthRange | None = None,
+    ) -> list[Trace]:
+        """What one caption of each picture was at every step; distances to ``references`` too where they are given."""
+        from ladic.inference import trace
+
+        return trace(self, images, references, length)
 
     def _caption_batch(self, batch: CaptionBatch) -> CaptionOutput:
         batch = {**batch, "image_tokens": self.image_tokens(batch)}  # sampling and choosing share one encoding
@@ -368,7 +516,7 @@ class LatentDiffusionCaptioner(LightningModule):
     def description(self) -> dict[str, Any]:
         """Plain values that say which components this is made of and how they are set."""
         return {
-            "components": {name: describe(getattr(self, name)) for name in COMPONENTS},
+            "components": {name: describe(part) for name in COMPONENTS if (part := getattr(self, name)) is not None},
             "denoiser": describe(self.denoiser),
             "guidance": vars(self.guidance),
             "settings": {name: getattr(self, name) for name in SETTINGS},

@@ -77,7 +77,12 @@ def find_components() -> list[Component]:
             if is_ours(point) and sources.module(point.module) is None:
                 raise unmapped(error) from error
             log.warning("plug-in '%s' (%s) is left out: %s", point.name, point.value, error)
-    collect("builtin", "ladic.rerank")  # selectors are registered with the captioner, which imports them
+    for module in (
+        "ladic.rerank",
+        "ladic.postprocess",
+        "ladic.time_sampling",
+    ):  # registered with the captioner, which imports them
+        collect("builtin", module)
     order = [kind.name for kind in KINDS]
     return sorted(found.values(), key=lambda component: (order.index(component.kind), component.name))
 

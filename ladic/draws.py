@@ -26,12 +26,14 @@ class StepDraws:
         times: (R,) in [0, 1].
         noise: (R, L, D), standard normal.
         conditioned: indices of the rows that train on an earlier estimate, ascending.
+        weight: (R,) factor of each row's loss; None is 1.
     """
 
     dropped: Tensor
     times: Tensor
     noise: Tensor
     conditioned: Tensor
+    weight: Tensor | None = None
 
 
 class BatchDraws:

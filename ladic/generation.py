@@ -17,6 +17,9 @@ from ladic.components.latent_spaces.base import TextLatentSpace
 from ladic.components.noise_schedules.base import NoiseSchedule
 from ladic.components.samplers.base import Sampler
 from ladic.guidance import ClassifierFreeGuidance, GuidedDenoiser
+from ladic.length_control import LengthDenoiser, LengthRange
+from ladic.postprocess.base import PostProcessor
+from ladic.targets import Target
 from ladic.types import StepFn
 
 
@@ -46,8 +49,11 @@ def generate(
     sampler: Sampler,
     guidance: ClassifierFreeGuidance,
     self_conditioning: bool = True,
+    target: Target | None = None,
     num_candidates: int = 1,
     seed: int = 0,
+    length: LengthRange | None = None,
+    postprocess: PostProcessor | None = None,
     on_step: StepFn | None = None,
 ) -> Generation:
     """Captions for a batch of images.
@@ -58,8 +64,11 @@ def generate(
         image_ids: one per image, seeding its noise.
         denoiser, latent_space, schedule, sampler, guidance: the parts.
         self_conditioning: feed the previous estimate back.
+        target: what the network was trained to answer; the clean latent if None.
         num_candidates: captions per image; they share the image's keys and values.
         seed: of the run.
+        length: tokens that captions may have; the model decides if None.
+        postprocess: makes the text; the latent space's own reading if None.
         on_step: told of every evaluation.
     """
     context = denoiser.context(image_tokens).repeat(num_candidates)
@@ -68,15 +77,20 @@ def generate(
         (denoiser.length, denoiser.width),
         image_tokens.device,
     )
-    denoise = GuidedDenoiser(denoiser, context, denoiser.context(null_tokens), guidance, self_conditioning)
+    guided = GuidedDenoiser(denoiser, context, denoiser.context(null_tokens), guidance, self_conditioning, target)
+    denoise = LengthDenoiser(guided, latent_space, length) if length is not None else guided
 
     def confidence(x0: Tensor) -> Tensor:
         return latent_space.decode(x0).float().softmax(-1).amax(-1)
 
     latents = sampler.sample(denoise, noise.draw(), schedule, noise.draw, on_step, confidence)
-    captions = latent_space.to_text(latent_space.decode(latents).argmax(-1))
+    if isinstance(denoise, LengthDenoiser):
+        indices = denoise.indices(latents)
+    else:
+        indices = latent_space.decode(latents).argmax(-1)
+    captions = postprocess(indices, latent_space) if postprocess is not None else latent_space.to_text(indices)
     rows = [captions[i : i + num_candidates] for i in range(0, len(captions), num_candidates)]
-    return Generation(rows, latents, denoise.nfe)
+    return Generation(rows, latents, guided.nfe)
 
 
 class SeededNoise:

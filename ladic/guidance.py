@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ladic.components.denoisers.base import Context, Denoiser
 from ladic.errors import UsageError
+from ladic.targets import Target
 
 
 @dataclass(frozen=True)
@@ -24,18 +25,23 @@ class ClassifierFreeGuidance:
         stop: and while t >= stop.
         time_difference: the network is told min(1, t + time_difference) (asymmetric time intervals, Chen et al. 2022,
             "Analog Bits", §3.3); the released code tells it 5 of 999 steps more, 0.005005.
+        rescale: how far the guided estimate is brought back to the spread that the one with the image has, from 0 (not
+            at all) to 1 (Lin et al. 2024, "Common Diffusion Noise Schedules", eq. 15 and 16).
     """
 
     scale: float = 2.0
     start: float = 1.0
     stop: float = 0.0
     time_difference: float = 0.0
+    rescale: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.stop <= self.start <= 1:
             raise UsageError(f"guidance start={self.start}, stop={self.stop}: need 0 <= stop <= start <= 1")
         if not 0 <= self.time_difference <= 1:
             raise UsageError(f"guidance time_difference={self.time_difference}: need 0 <= time_difference <= 1")
+        if not 0 <= self.rescale <= 1:
+            raise UsageError(f"guidance rescale={self.rescale}: need 0 <= rescale <= 1")
 
     def active(self, t: float) -> bool:
         """Whether a second, image-free pass is needed at time t."""
@@ -54,6 +60,7 @@ class GuidedDenoiser:
         null: context of "no image", one row.
         guidance: scale and interval.
         self_conditioning: whether the previous (guided) estimate is fed back.
+        target: what the network is asked for, made into the clean latent here; the clean latent itself if None.
     """
 
     def __init__(
@@ -63,8 +70,9 @@ class GuidedDenoiser:
         null: Context,
         guidance: ClassifierFreeGuidance,
         self_conditioning: bool = True,
+        target: Target | None = None,
     ) -> None:
-        self.denoiser, self.context, self.guidance = denoiser, context, guidance
+        self.denoiser, self.context, self.guidance, self.target = denoiser, context, guidance, target
         self.self_conditioning = self_conditioning
         self.both = Context.cat([context, null.expand(len(context))]) if guidance.scale != 1 else context
         self.nfe = 0
@@ -72,14 +80,20 @@ class GuidedDenoiser:
     def __call__(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
         if not self.self_conditioning:
             x0_prev = None
-        active = self.guidance.active(float(t[0]))
-        if self.guidance.time_difference:
-            t = (t + self.guidance.time_difference).clamp_max(1.0)
-        if not active:
+        told = (t + self.guidance.time_difference).clamp_max(1.0) if self.guidance.time_difference else t
+        if not self.guidance.active(float(t[0])):
             self.nfe += 1
-            return self.denoiser(x_t, t, self.context, x0_prev).to(x_t.dtype)
+            return self._x0(self.denoiser(x_t, told, self.context, x0_prev), x_t, t)
         self.nfe += 2
         doubled = None if x0_prev is None else torch.cat([x0_prev, x0_prev])
-        both = self.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), self.both, doubled).to(x_t.dtype)
-        with_image, without = both.chunk(2)
-        return without + self.guidance.scale * (with_image - without)
+        both = self.denoiser(torch.cat([x_t, x_t]), torch.cat([told, told]), self.both, doubled)
+        with_image, without = (self._x0(output, x_t, t) for output in both.chunk(2))
+        guided = without + self.guidance.scale * (with_image - without)
+        if not self.guidance.rescale:
+            return guided
+        spread = with_image.std((1, 2), keepdim=True) / guided.std((1, 2), keepdim=True).clamp_min(1e-6)
+        return guided * (self.guidance.rescale * spread + 1 - self.guidance.rescale)
+
+    def _x0(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        output = output.to(x_t.dtype)
+        return output if self.target is None else self.target.to_x0(output, x_t, t)

@@ -28,6 +28,27 @@ def caption_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none").mean(-1)
 
 
+LossWeight = Literal["none", "min_snr", "truncated_snr", "snr"]
+
+
+def loss_weight(kind: LossWeight, log_snr: Tensor, prediction: str = "x0", gamma: float = 5.0) -> Tensor:
+    """Factor of the latent loss at each noise level, like ``log_snr``, for a network that is asked for ``prediction``.
+
+    For x0: "min_snr" is min(SNR, gamma) (Hang et al. 2023, eq. 7); "truncated_snr" max(SNR, 1) (Salimans & Ho 2022,
+    §4); "snr" SNR, the plain loss of DDPM's epsilon. The same weights on the errors of epsilon or v are these over SNR
+    or over SNR + 1. They are meant for squared losses; "l2" norms get them as they are.
+
+    Example:
+        >>> loss_weight("min_snr", torch.tensor([-1.0, 4.0]).exp().log(), "epsilon").tolist()
+        [1.0, 0.0915...]
+    """
+    if kind == "none":
+        return torch.ones_like(log_snr)
+    snr = log_snr.clamp(-20, 20).exp()
+    weight = {"min_snr": snr.clamp_max(gamma), "truncated_snr": snr.clamp_min(1.0), "snr": snr}[kind]
+    return weight / {"x0": torch.ones_like(snr), "epsilon": snr, "v": snr + 1}[prediction]
+
+
 def phrase_presence_loss(token_logits: Tensor, present: Tensor) -> Tensor:
     """Cross-entropy of which phrases a picture's captions have, from its tokens, (B,).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ from ladic.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ladic.components.noise_schedules import NoiseSchedule
 
 
 def read_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
@@ -78,6 +80,25 @@ def length_figure(captions: Sequence[int], references: Sequence[int]) -> bytes:
     axes.grid(alpha=0.3, axis="y")
     axes.set_axisbelow(True)
     axes.legend(fontsize=8)
+    return _png(figure)
+
+
+def schedule_figure(schedules: Mapping[str, NoiseSchedule]) -> bytes:
+    """PNG of alpha_bar and of the log SNR against t, a line for each named schedule."""
+    import torch
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    share, ratio = figure.subplots(1, 2)
+    t = torch.linspace(0.001, 1, 1000)
+    for name, schedule in schedules.items():
+        share.plot(t, schedule.alpha_bar(t), label=name)
+        ratio.plot(t, schedule.log_snr(t).clamp(-12, 12))
+    share.set(title="alpha_bar, the share of signal", xlabel="t", ylim=(0, 1))
+    ratio.set(title="log SNR", xlabel="t", ylim=(-12, 12))
+    for axes in (share, ratio):
+        axes.grid(alpha=0.3)
+    share.legend(fontsize=8)
     return _png(figure)
 
 

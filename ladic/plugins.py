@@ -62,6 +62,8 @@ KINDS = (
     ),
     Kind("samplers", "sampler", "ladic.components.samplers.base.Sampler", "--model.sampler"),
     Kind("selectors", "selector", "ladic.rerank.base.CandidateSelector", "--model.selector"),
+    Kind("postprocessors", "postprocessor", "ladic.postprocess.base.PostProcessor", "--model.postprocess"),
+    Kind("time_samplings", "time sampling", "ladic.time_sampling.TimeSampling", "--model.time_sampling"),
     Kind("datamodules", "datamodule", "ladic.datamodules.base.CaptionDataModule", "--data"),
 )
 

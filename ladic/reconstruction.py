@@ -18,6 +18,7 @@ from ladic.components.latent_spaces.base import TextLatentSpace
 from ladic.components.noise_schedules.base import NoiseSchedule
 from ladic.generation import SeededNoise, noise_seed
 from ladic.losses import caption_loss, latent_loss
+from ladic.targets import Target
 
 
 class Reconstruction:
@@ -27,6 +28,7 @@ class Reconstruction:
         image_tokens: (B, N, C).
         image_ids: one per image, seeding its noise.
         denoiser, latent_space, schedule: the model's parts.
+        target: what the network was trained to answer; the clean latent if None.
         seed: of the run.
         batch_size: captions denoised at once.
     """
@@ -39,11 +41,13 @@ class Reconstruction:
         denoiser: Denoiser,
         latent_space: TextLatentSpace,
         schedule: NoiseSchedule,
+        target: Target | None = None,
         seed: int = 0,
         batch_size: int = 512,
     ) -> None:
         self.image_tokens, self.image_ids, self.seed, self.batch_size = image_tokens, image_ids, seed, batch_size
         self.denoiser, self.latent_space, self.schedule = denoiser, latent_space, schedule
+        self.target = target or Target("x0", schedule)
         self.nfe = [0] * len(image_ids)
 
     @torch.no_grad()
@@ -77,7 +81,8 @@ class Reconstruction:
             for time in times:
                 t = torch.full((len(chunk),), float(time), device=device)
                 for draw in range(draws):
-                    estimate = self.denoiser(self.schedule.add_training_noise(x0, t, noise[draw, chunk]), t, seen, None)
+                    x_t = self.schedule.add_training_noise(x0, t, noise[draw, chunk])
+                    estimate = self.target.to_x0(self.denoiser(x_t, t, seen, None), x_t, t)
                     words = words + caption_loss(space.decode(estimate), targets)
                     latents = latents + latent_loss(estimate, x0)
             on_words.append(words / (len(times) * draws))

@@ -145,6 +145,14 @@ def test_nothing_given_names_what_is_needed(cli):
     ("flags", "message"),
     [
         (["--model.sampler.num_steps=0"], "num_steps=0: a sampler needs at least one step"),
+        (
+            [
+                "--model.noise_schedule=LinearSchedule",
+                "--model.noise_schedule.num_steps=5",
+                "--model.sampler.num_steps=6",
+            ],
+            "num_steps=6: the noise schedule is a table of 5 entries; take at most as many",
+        ),
         (["--model.latent_space.layer=9"], "layer=9: the model has 3 layers, accepted are 1 to 3"),
         (["--model.denoiser.num_heads=3"], "hidden_width=16, num_heads=3"),
         (["--model.lr_schedule.warmup=7"], "lr_schedule warmup=7.0"),

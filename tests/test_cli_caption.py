@@ -154,3 +154,57 @@ def test_a_checkpoint_with_code_in_it_is_refused(cli, folder, tmp_path):
     assert done.code == 2
     assert "ran!" not in done.stdout
     error_line(done.stderr)
+
+
+def test_several_captions_of_a_picture_with_their_diversity(caption, folder, tmp_path):
+    words = ["--num-captions=3", "--num-candidates=6", "--seed=1"]
+    plain = caption(folder / "a.png", *words)
+    (record,) = records(caption(folder / "a.png", *words, "--json"))
+    assert plain.stdout.splitlines() == record["captions"]
+    assert record["captions"][0] == record["caption"]
+    assert len(set(record["captions"])) == len(record["captions"]) <= 3
+    if len(record["captions"]) > 1:
+        assert set(record["diversity"]) == {"distinct-1", "distinct-2", "mBLEU-4", "self-CIDEr"}
+    diverse = records(caption(folder / "a.png", *words, "--json", "--diverse"))[0]
+    assert diverse["candidates"] == record["candidates"]
+    assert diverse["caption"] == record["caption"], "the best comes first either way"
+
+
+def test_selectors_and_samplers_by_flags(caption, folder):
+    drawn = records(caption(folder / "a.png", "--json", "--num-candidates=4"))[0]
+    first = records(caption(folder / "a.png", "--json", "--num-candidates=4", "--rerank=first"))[0]
+    assert first["candidates"] == drawn["candidates"]
+    assert first["caption"] == first["candidates"][0]
+    judged = records(caption(folder / "a.png", "--json", "--num-candidates=4", "--rerank=reconstruction"))[0]
+    assert judged["selection_nfe"] > 0 == drawn["selection_nfe"]
+    assert judged["caption"] == judged["candidates"][judged["scores"].index(max(judged["scores"]))]
+    other = records(caption(folder / "a.png", "--json", "--sampler=HeunSampler:num_steps=3", "--guidance-scale=1"))[0]
+    assert other["nfe"] == 5
+
+
+def test_the_length_is_what_was_asked_for(caption, folder):
+    def candidates(*words):
+        return records(caption(folder / "a.png", "--json", "--num-candidates=4", *words))[0]["candidates"]
+
+    # Random weights say pieces of words too: one token is at most one word, nine are at least nine characters.
+    assert all(len(text.split()) <= 1 for text in candidates("--length=1") + candidates("--max-length=1"))
+    assert all(len(text.replace(" ", "")) >= 9 for text in candidates("--min-length=9") + candidates("--length=10"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--diverse"], "--diverse: is about several captions; give --num-captions too"),
+        (["--num-captions=4", "--num-candidates=2"], "num_captions=4, num_candidates=2"),
+        (["--rerank=clip", "--utility=cider"], "--utility: is for --rerank mbr"),
+        (["--clip-model=ViT-B-32"], "--clip-model: is for --rerank clip"),
+        (["--utility=cider"], "--utility cider: needs --frequencies FILE; `ladic fit-frequencies` makes one"),
+        (["--frequencies=x"], "--frequencies: is for --utility cider"),
+        (["--rerank=best"], "--rerank: invalid choice: 'best'"),
+        (["--length=20"], "length of 20 tokens: the model's length is 12, which holds 10"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_one_line(caption, folder, words, message):
+    done = caption(folder / "a.png", *words)
+    assert (done.code, done.stdout) == (2, "")
+    assert message in error_line(done.stderr)

@@ -248,7 +248,7 @@ def test_the_report_shows_the_best_the_worst_and_random_images(cli, trained, tmp
     assert html.count('class="card small"') == 3  # nobody twice
     assert "val-000001 · CIDEr-D 250.00 · BLEU-4 " in html
     assert "METEOR: null, because there is no &lt;Java&gt;" in html
-    for fact in ("DDIMSampler(num_steps=2, eta=0.0)", "noise 0, seed_everything 0"):
+    for fact in ("DDIMSampler(num_steps=2, eta=0.0, spacing=uniform)", "noise 0, seed_everything 0"):
         assert fact in html
 
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from test_candidates import tiny_clip
 
 import ladic.components as C
 from ladic import rerank, testing
 from ladic.phrases import PhraseDetector
 from ladic.rerank import CandidateSelector, Evidence
 from ladic.spec import Buildable
+from ladic.types import ImagePreprocess
 
 TINY_TOWER = {
     "model_type": "clip_vision_model",
@@ -75,6 +77,8 @@ TINY: dict[type, list[Callable[[], Buildable]]] = {
         lambda: embedding_space(normalize=False, reassign=False),
     ],
     rerank.PhraseSelector: [lambda: rerank.PhraseSelector(phrases())],
+    rerank.ClipSelector: [lambda: rerank.ClipSelector(*tiny_clip(Path(tempfile.mkdtemp())))],
+    rerank.MinimumBayesRiskSelector: [rerank.MinimumBayesRiskSelector, lambda: rerank.MinimumBayesRiskSelector(2)],
     C.CrossAttentionDenoiser: [
         lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=2, ffn_width=16),
         lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=1, dropout=0.0, norm="pre"),
@@ -90,7 +94,8 @@ TINY: dict[type, list[Callable[[], Buildable]]] = {
 def check_selector(selector: CandidateSelector) -> None:
     candidates = [["a dog", "a cat", "a dog runs"], ["one"], ["", "x"]]
     tokens = torch.randn(3, 4, 6)
-    evidence = Evidence(torch.zeros(3, 3, 8, 8), tokens, lambda rows, *_: (torch.rand(len(rows)),) * 2)
+    pictures = ImagePreprocess(8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    evidence = Evidence(torch.zeros(3, 3, 8, 8), tokens, lambda rows, *_: (torch.rand(len(rows)),) * 2, pictures)
     scores = selector.scores(candidates, evidence)
     assert [len(row) for row in scores] == [3, 1, 2], "a score for every candidate"
     chosen = selector.select(candidates, evidence)
@@ -136,7 +141,8 @@ def test_keeps_its_kinds_contract(check: Callable[[Any], None], make: Callable[[
 def test_every_public_component_is_among_them() -> None:
     public = {getattr(C, name) for name in C.__all__}
     concrete = {cls for cls in public if issubclass(cls, Buildable) and not inspect.isabstract(cls)}
-    selectors = {getattr(rerank, name) for name in rerank.__all__} - {CandidateSelector, Evidence}
+    exported = {getattr(rerank, name) for name in rerank.__all__} - {CandidateSelector}
+    selectors = {each for each in exported if isinstance(each, type) and issubclass(each, CandidateSelector)}
     assert concrete | selectors == {cls for base in CHECKS for cls in registered(base)}
 
 

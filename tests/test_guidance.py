@@ -153,3 +153,21 @@ def test_the_network_is_told_a_later_time_and_never_one_past_the_end(network: Co
 def test_an_impossible_interval_is_refused() -> None:
     with pytest.raises(UsageError, match=r"start=0\.2, stop=0\.5: need 0 <= stop <= start <= 1"):
         ClassifierFreeGuidance(start=0.2, stop=0.5)
+
+
+@pytest.mark.parametrize("rescale", [0.0, 0.7, 1.0])
+@torch.no_grad()
+def test_rescaling_brings_the_spread_back(network: Counting, rescale: float) -> None:
+    x_t, x0_prev, context, null = parts(network)
+    t = torch.full((3,), 0.4)
+    plain = GuidedDenoiser(network, context, null, ClassifierFreeGuidance(4.0))(x_t, t, x0_prev)
+    rescaled = GuidedDenoiser(network, context, null, ClassifierFreeGuidance(4.0, rescale=rescale))(x_t, t, x0_prev)
+    with_image = network(x_t, t, context, x0_prev)
+    for row in range(3):  # eq. 15 and 16
+        brought_back = plain[row] * with_image[row].std() / plain[row].std()
+        torch.testing.assert_close(rescaled[row], rescale * brought_back + (1 - rescale) * plain[row])
+
+
+def test_an_impossible_rescaling_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"guidance rescale=1\.5: need 0 <= rescale <= 1"):
+        ClassifierFreeGuidance(rescale=1.5)

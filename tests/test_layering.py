@@ -13,7 +13,24 @@ BASE = ("ladic.errors", "ladic.json_files", "ladic.seeds", "ladic.spec", "ladic.
 CONTRACTS = tuple(f"ladic.components.{kind}.base" for kind in KINDS)
 PLAIN = tuple(
     f"ladic.{name}"
-    for name in ("losses", "guidance", "generation", "infill", "rerank", "phrases", "reconstruction", "draws")
+    for name in (
+        "losses",
+        "guidance",
+        "generation",
+        "infill",
+        "rerank",
+        "phrases",
+        "reconstruction",
+        "draws",
+        "clamping",
+        "template",
+        "length_control",
+        "postprocess",
+        "targets",
+        "time_sampling",
+        "pieces",
+        "trace",
+    )
 )
 TRAINING = ("lightning", "pytorch_lightning", "torchmetrics")
 
@@ -40,10 +57,14 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.checkpoints": ((*BASE, "ladic.components"), TRAINING),
     "ladic.datamodules": ((*BASE, "ladic.features", "ladic.datamodules"), ()),
     **{module: ((*BASE, *CONTRACTS, *PLAIN), TRAINING) for module in PLAIN},
+    # Utilities and CLIP compare captions as the metrics do.
+    "ladic.rerank": ((*BASE, *CONTRACTS, *PLAIN, "ladic.metrics", "ladic.components.latent_spaces.backbone"), TRAINING),
+    "ladic.pictures": ((*BASE, "ladic.datamodules.images", "ladic.datamodules.transforms"), TRAINING),
+    "ladic.inference": ((*BASE, *PLAIN, "ladic.pictures", "ladic.captioner"), TRAINING),
     "ladic.captioner": (
         (
             *BASE, *PLAIN, "ladic.components", "ladic.optim", "ladic.features", "ladic.frozen", "ladic.checkpoints",
-            "ladic.plugins", "ladic.hub",
+            "ladic.plugins", "ladic.inference", "ladic.pictures", "ladic.hub",
         ),
         (),
     ),

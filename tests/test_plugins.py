@@ -22,7 +22,7 @@ from ladic.components import DDIMSampler, Sampler as Walker
 from ladic.components.samplers import base
 
 
-class HeunSampler(DDIMSampler):
+class LeapSampler(DDIMSampler):
     """Second order.
 
     It asks twice a step.
@@ -92,22 +92,22 @@ def stranger(install):
 
 def test_a_strangers_components_are_listed_by_their_source(stranger):
     found = {component.name: component for component in find_components() if component.plugin == "stranger"}
-    assert set(found) == {"HeunSampler", "Idle", "Lazy"}
-    heun = found["HeunSampler"]
+    assert set(found) == {"LeapSampler", "Idle", "Lazy"}
+    heun = found["LeapSampler"]
     assert (heun.kind, heun.summary) == ("samplers", "Second order.")
-    assert heun.class_path == "stranger.parts.heun.HeunSampler"
+    assert heun.class_path == "stranger.parts.heun.LeapSampler"
     assert Path(heun.file) == stranger / "stranger/parts/heun.py"
 
 
 def test_parameters_come_from_the_signature_and_the_docstrings(stranger):
-    heun = next(component for component in find_components() if component.name == "HeunSampler")
+    heun = next(component for component in find_components() if component.name == "LeapSampler")
     parameters = {p.name: (p.type, p.default, p.help) for p in heun.parameters}
-    assert list(parameters) == ["churn", "order", "num_steps", "eta"]  # **kwargs hands on to DDIMSampler
+    assert list(parameters) == ["churn", "order", "num_steps", "eta", "spacing"]  # **kwargs hands on to DDIMSampler
     assert parameters["churn"] == ("float", "0.5", "noise put back before a step, as a share of what is there.")
     assert parameters["order"] == ("int", "2", "2, or 1 for Euler.")
     assert parameters["eta"][:2] == ("float", "0.0")
     idle = next(component for component in find_components() if component.name == "Idle")
-    assert [p.name for p in idle.parameters] == ["num_steps"]
+    assert [p.name for p in idle.parameters] == ["num_steps", "spacing"]
 
 
 def test_listing_imports_nothing(stranger):
@@ -116,15 +116,15 @@ def test_listing_imports_nothing(stranger):
     )
     done = subprocess.run([sys.executable, "-c", probe], cwd=stranger, capture_output=True, text=True)
     assert done.stderr == ""
-    assert "HeunSampler" in done.stdout
+    assert "LeapSampler" in done.stdout
     assert "[plug-in stranger]" in done.stdout
     assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_the_command_shows_flag_source_and_parameters(stranger, cli):
-    done = cli("components", "sampler", "HeunSampler")
+    done = cli("components", "sampler", "LeapSampler")
     assert (done.code, done.stderr) == (0, "")
-    assert "--model.sampler=HeunSampler" in done.stdout
+    assert "--model.sampler=LeapSampler" in done.stdout
     assert str(stranger / "stranger/parts/heun.py") in done.stdout
     assert "churn: float = 0.5" in done.stdout
     assert "noise put back before a step, as a share of what is there." in done.stdout
@@ -132,8 +132,8 @@ def test_the_command_shows_flag_source_and_parameters(stranger, cli):
 
 def test_json(stranger, cli):
     rows = json.loads(cli("components", "--json").stdout)
-    heun = next(row for row in rows if row["name"] == "HeunSampler")
-    assert heun["flag"] == "--model.sampler=HeunSampler"
+    heun = next(row for row in rows if row["name"] == "LeapSampler")
+    assert heun["flag"] == "--model.sampler=LeapSampler"
     assert heun["parameters"][0]["name"] == "churn"
     assert {row["kind"] for row in json.loads(cli("components", "samplers", "--json").stdout)} == {"samplers"}
 

@@ -4,16 +4,33 @@ Every walk is then affine in the starting noise and in each later draw, so that 
 each noise term, and one without any) gives the mean and variance of the samples exactly, with no Monte Carlo.
 """
 
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from ladic.components import CosineSchedule, DDIMSampler, LinearSchedule, RenoiseSampler, Sampler
+from ladic.components import (
+    AncestralSampler,
+    CosineSchedule,
+    DDIMSampler,
+    DiffusersSampler,
+    DPMSolverSampler,
+    HeunSampler,
+    LinearSchedule,
+    NoiseSchedule,
+    RenoiseSampler,
+    Sampler,
+)
+from ladic.components.samplers.base import Evaluations
+from ladic.components.samplers.spacing import spaced_times
+from ladic.errors import UsageError
 from ladic.types import SamplingStep
 
+DIFFUSERS = ("DPMSolverMultistepScheduler", "EulerDiscreteScheduler") if find_spec("diffusers") else ()
 MU, S = 1.5, 0.6
 LOW, HIGH = 0.1, 20.0
 
@@ -173,3 +190,184 @@ def test_impossible_settings_are_refused_by_name() -> None:
         RenoiseSampler(0)
     with pytest.raises(ValueError, match=r"eta=1\.5: need 0 <= eta <= 1"):
         DDIMSampler(eta=1.5)
+
+
+# A mixture of two Gaussians in the plane, whose posterior mean is a softmax over the two.
+
+WEIGHTS, CENTRES, SPREADS = np.array([0.3, 0.7]), np.array([[-1.5, 0.5], [1.0, -0.8]]), np.array([0.3, 0.5])
+
+
+def mixture_mean(x: np.ndarray, a: float) -> np.ndarray:
+    """E[x0 | x_t] for x (..., 2) at alpha_bar a."""
+    variance = a * SPREADS**2 + 1 - a
+    gap = x[..., None, :] - np.sqrt(a) * CENTRES
+    logits = np.log(WEIGHTS) - np.log(variance) - (gap**2).sum(-1) / (2 * variance)
+    share = np.exp(logits - logits.max(-1, keepdims=True))
+    share /= share.sum(-1, keepdims=True)
+    means = CENTRES + (np.sqrt(a) * SPREADS**2 / variance)[:, None] * gap
+    return (share[..., None] * means).sum(-2)
+
+
+def mixture_denoise(x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
+    return torch.from_numpy(mixture_mean(x_t.numpy(), float(alpha_bar(float(t[0])))))
+
+
+DETERMINISTIC = {"ddim": DDIMSampler, "dpm": DPMSolverSampler, "heun": HeunSampler}
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        DDIMSampler(100),
+        DDIMSampler(100, spacing="log_snr"),
+        DDIMSampler(100, spacing="quadratic"),
+        DDIMSampler(200, eta=0.7),
+        AncestralSampler(200),
+        AncestralSampler(400, variance="large"),
+        DPMSolverSampler(40),
+        DPMSolverSampler(30, spacing="log_snr"),
+        HeunSampler(30),
+        HeunSampler(20, spacing="log_snr"),
+        *(DiffusersSampler(name, 50) for name in DIFFUSERS),
+    ],
+    ids=lambda sampler: f"{type(sampler).__name__}-{sampler.spacing}-{getattr(sampler, 'scheduler', '')}",
+)
+def test_samples_of_the_mixture_have_its_mean_and_covariance(sampler: Sampler) -> None:
+    generator = torch.Generator().manual_seed(4)
+
+    def draw() -> Tensor:
+        return torch.randn(6000, 1, 2, generator=generator, dtype=torch.float64)
+
+    found = sampler.sample(mixture_denoise, draw(), LinearSchedule(), draw)[:, 0].numpy()
+    mean = WEIGHTS @ CENTRES
+    spread = (WEIGHTS * SPREADS**2).sum() * np.eye(2) + (WEIGHTS[:, None] * (CENTRES - mean)).T @ (CENTRES - mean)
+    np.testing.assert_allclose(found.mean(0), mean, atol=0.06)
+    np.testing.assert_allclose(np.cov(found.T), spread, atol=0.08)
+    # And of each part by itself, so that spreads are right and not only the distance of the centres.
+    for centre, size in zip(CENTRES, SPREADS, strict=True):
+        near = found[((found - centre) ** 2).sum(1) < ((found - CENTRES.sum(0) + centre) ** 2).sum(1)]
+        np.testing.assert_allclose(near.std(0), size, rtol=0.15)
+
+
+def flowed(x: np.ndarray, t: float, s: float, steps: int = 3000) -> np.ndarray:
+    """The probability-flow ODE by Runge-Kutta in y = x / sqrt(a), rho = sqrt((1 - a) / a): dy/drho = (y - x0) / rho."""
+    a_t, a_s = alpha_bar(np.array(t)), alpha_bar(np.array(s))
+    rho, end = np.sqrt((1 - a_t) / a_t), np.sqrt((1 - a_s) / a_s)
+    y = x / np.sqrt(a_t)
+
+    def slope(y: np.ndarray, rho: float) -> np.ndarray:
+        a = 1 / (1 + rho**2)
+        return (y - mixture_mean(y * np.sqrt(a), a)) / rho
+
+    ratio = (end / rho) ** (1 / steps)  # steps of one ratio
+    for _ in range(steps):
+        h = rho * ratio - rho
+        k1 = slope(y, rho)
+        k2 = slope(y + h / 2 * k1, rho + h / 2)
+        k3 = slope(y + h / 2 * k2, rho + h / 2)
+        k4 = slope(y + h * k3, rho + h)
+        y, rho = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4), rho + h
+    return y * np.sqrt(a_s)
+
+
+@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("dpm", 2), ("heun", 2)])
+def test_the_order_of_convergence_on_the_mixture(name: str, order: int) -> None:
+    start = np.random.default_rng(5).normal(size=(40, 1, 2))
+    exact = flowed(start, 0.8, 0.15)
+    errors = []
+    for steps in (32, 64, 128, 256):
+        sampler = DETERMINISTIC[name](steps)
+        times = torch.linspace(0.8, 0.15, steps + 1, dtype=torch.float64)
+        ask = Evaluations(mixture_denoise)
+        found = sampler.walk(ask, torch.from_numpy(start), times, LinearSchedule(), lambda: torch.zeros(1))
+        errors.append(float(np.sqrt(((found.numpy() - exact) ** 2).mean())))
+    orders = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
+    assert orders[-1] == pytest.approx(order, abs=0.25), (errors, orders)
+
+
+def test_heun_evaluates_twice_a_step_but_once_at_the_end() -> None:
+    asked: list[SamplingStep] = []
+    HeunSampler(5).sample(
+        denoise, torch.zeros(2, 1, 1).double(), LinearSchedule(), lambda: torch.zeros(1), asked.append
+    )
+    np.testing.assert_allclose([step.t for step in asked], [1, 0.8, 0.8, 0.6, 0.6, 0.4, 0.4, 0.2, 0.2], atol=1e-6)
+
+
+def test_small_posterior_variance_is_ddim_with_eta_1() -> None:
+    assert moments(AncestralSampler(12)) == pytest.approx(moments(DDIMSampler(12, eta=1.0)), abs=1e-5)
+
+
+def test_large_variance_is_right_for_standard_normal_data() -> None:
+    # DDPM §3.2: with x0 ~ N(0, 1) the estimate is sqrt(a_t) x_t, and beta keeps the variance of x_t at 1.
+    schedule, rng = LinearSchedule(), np.random.default_rng(2)
+    x_t, z = torch.from_numpy(rng.normal(size=(2, 20000, 1, 1)))
+    t, s = (torch.full((20000,), time, dtype=torch.float64) for time in (0.6, 0.5))
+    x0 = float(np.sqrt(alpha_bar(np.array(0.6)))) * x_t
+    x_s = AncestralSampler(2, variance="large").step(x_t, x0, t, s, schedule, lambda: z)
+    assert float(x_s.var()) == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("schedule", [LinearSchedule(), CosineSchedule(), LinearSchedule(1000)])
+def test_log_snr_spacing_has_equal_steps(schedule: NoiseSchedule) -> None:
+    times = spaced_times(12, "log_snr", schedule)
+    assert (float(times[0]), float(times[-1])) == (1, 0)
+    steps = schedule.log_snr(times[1:-1].double()).diff()  # the cosine's floor makes its first one flat
+    np.testing.assert_allclose(steps, steps.mean().expand(10), rtol=0.05)
+
+
+def test_a_scheduler_of_diffusers_makes_the_steps_that_ours_makes() -> None:
+    pytest.importorskip("diffusers")
+    start = torch.from_numpy(np.random.default_rng(6).normal(size=(50, 1, 2)))
+    schedule = LinearSchedule()
+    theirs = DiffusersSampler("DDIMScheduler", 50)
+    ours = DDIMSampler(50)
+    times = theirs.times(schedule)
+    assert len(times) == 51
+    ask = Evaluations(mixture_denoise)
+    expected = ours.walk(ask, start, times.double(), schedule, lambda: torch.zeros(1))
+    found = theirs.sample(mixture_denoise, start, schedule, lambda: torch.zeros(50, 1, 2))
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-4)
+
+
+def test_a_row_with_a_scheduler_that_draws_does_not_depend_on_its_batch() -> None:
+    pytest.importorskip("diffusers")
+    generator = np.random.default_rng(7)
+    noise = torch.from_numpy(generator.normal(size=(2, 4, 3, 2)))  # start, and the draw that seeds
+    sampler = DiffusersSampler("DDPMScheduler", 5)
+    together = sampler.sample(mixture_denoise, noise[0], LinearSchedule(), lambda: noise[1])
+    alone = sampler.sample(mixture_denoise, noise[0, 2:3], LinearSchedule(), lambda: noise[1, 2:3])
+    torch.testing.assert_close(together[2:3], alone)
+    assert not torch.allclose(together[0], together[1])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: DiffusersSampler("DDIMSchedular"), "diffusers has no such scheduler"),
+        (lambda: DiffusersSampler("VQDiffusionScheduler"), "it takes no prediction_type"),
+        (lambda: DiffusersSampler("DDIMScheduler", options={"etta": 1}), "DDIMScheduler has no 'etta'"),
+        (lambda: DiffusersSampler("DDIMScheduler", 1001), "num_steps=1001"),
+    ],
+)
+def test_diffusers_mistakes_are_named(make: Callable[[], Sampler], words: str) -> None:
+    pytest.importorskip("diffusers")
+    with pytest.raises(UsageError, match=words):
+        make()
+
+
+def test_without_diffusers_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(UsageError, match=r"pip install 'ladic\[diffusers\]'"):
+        DiffusersSampler()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: DDIMSampler(spacing="even"), "spacing='even': accepted are uniform, quadratic, log_snr"),  # type: ignore[arg-type]
+        (lambda: AncestralSampler(variance="huge"), "variance='huge': accepted are small, large"),  # type: ignore[arg-type]
+    ],
+)
+def test_unknown_words_are_refused(make: Callable[[], Sampler], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        make()

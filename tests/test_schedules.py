@@ -6,7 +6,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ladic.components import CosineSchedule, DilatedSchedule, LinearSchedule, NoiseSchedule, ShiftedSchedule
+from ladic.components import (
+    CosineSchedule,
+    DilatedSchedule,
+    LinearSchedule,
+    NoiseSchedule,
+    ShiftedSchedule,
+    SigmoidSchedule,
+    SqrtSchedule,
+    TanSchedule,
+)
 from ladic.errors import UsageError
 
 TIMES = np.linspace(0, 1, 41)
@@ -16,6 +25,11 @@ SCHEDULES: list[NoiseSchedule] = [
     LinearSchedule(),
     LinearSchedule(num_steps=1000),
     ShiftedSchedule(LinearSchedule(), factor=4.0),
+    SqrtSchedule(),
+    TanSchedule(),
+    TanSchedule(d=2.0, floor=0.0),
+    SigmoidSchedule(),
+    SigmoidSchedule(start=0.0, end=3.0, tau=0.7),
     ShiftedSchedule(),
 ]
 
@@ -139,9 +153,57 @@ def test_half_precision_times_are_answered_in_float32(schedule: NoiseSchedule) -
         (lambda: LinearSchedule(beta_min=0.5, beta_max=0.1), "beta_min=0.5, beta_max=0.1"),
         (lambda: CosineSchedule(num_steps=1), "num_steps=1: a table needs at least 2 entries"),
         (lambda: DilatedSchedule(training=0), "training=0, sampling=1.0: noise factors must be positive"),
+        (lambda: SqrtSchedule(s=1.0), "s=1.0, floor=1e-05: need 0 <= s < 1"),
+        (lambda: TanSchedule(d=0), "d=0, floor=1e-05: need d > 0"),
+        (lambda: SigmoidSchedule(start=3, end=-3), "start=3, end=-3, tau=1.0"),
         (lambda: ShiftedSchedule(factor=0), "factor=0: the noise factor must be positive"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(make, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         make()
+
+
+def test_closed_forms_in_numpy() -> None:
+    t = TIMES
+    np.testing.assert_allclose(alpha_bar(SqrtSchedule(), t[:-1]), 1 - np.sqrt(t[:-1] + 1e-4), atol=1e-9)
+    tangent = np.tan(np.pi / 2 * t[:-1])
+    np.testing.assert_allclose(alpha_bar(TanSchedule(d=9, floor=0), t[:-1]), 1 / (1 + 81 * tangent**2), atol=1e-9)
+    logistic = 1 / (1 + np.exp(-np.array([-3, 3, *(-3 + 6 * t)])))
+    low, high, values = logistic[0], logistic[1], logistic[2:]
+    np.testing.assert_allclose(alpha_bar(SigmoidSchedule(floor=0), t), (high - values) / (high - low), atol=1e-9)
+
+
+def test_tan_d_is_a_shifted_cosine() -> None:
+    shifted = ShiftedSchedule(CosineSchedule(s=0.0, floor=0.0), factor=5.0)
+    np.testing.assert_allclose(alpha_bar(TanSchedule(d=5, floor=0), TIMES), alpha_bar(shifted, TIMES), atol=1e-7)
+
+
+def test_plot_schedules(cli, tmp_path) -> None:
+    for number, words in enumerate(([], ["TanSchedule:d=3", "ShiftedSchedule:schedule=LinearSchedule,factor=4"])):
+        file = tmp_path / f"{number}.png"
+        done = cli("plot", "schedules", *words, "-o", file)
+        assert (done.code, done.stdout) == (0, f"wrote {file}\n"), done.stderr
+        assert file.read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "0.png").read_bytes() != (tmp_path / "1.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["TanSchedul"], "no noise schedule called 'TanSchedul'; did you mean TanSchedule?"),
+        (["TanSchedule:d"], "'TanSchedule:d': 'd' has no value; write TanSchedule:argument=value"),
+        (["TanSchedule:e=3"], "got an unexpected keyword argument 'e'"),
+        (["TanSchedule:d=-1"], "'TanSchedule:d=-1': d=-1"),
+        (["-o", "x.gif"], "--output x.gif: the name must end in .png"),
+        (["-o", "nowhere/x.png"], "no folder"),
+    ],
+)
+def test_plot_mistakes_are_one_line(cli, words, message, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cli("plot", "schedules", *words)
+    assert done.code == 2
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -66,6 +66,10 @@ class BackAndRefine(Sampler):
 
         super().__init__(steps)
 
+    def times(self, schedule: ScheduleLike) -> Tensor:
+        """Those of a walk of its sampler."""
+        return self.sampler.times(schedule)
+
     def with_steps(self, num_steps: int) -> Self:
         """The same around a sampler of ``num_steps``."""
         return type(self)(**{**self.__dict__["_init_args"], "sampler": self.sampler.with_steps(num_steps)})
@@ -84,7 +88,7 @@ class BackAndRefine(Sampler):
     ) -> Tensor:
         assert confidence is not None, "BackAndRefine decides by confidence"
         ask = Evaluations(denoise, on_step)
-        times = self.sampler.times(schedule).to(x_t.device)
+        times = self.times(schedule).to(x_t.device)
         slack = 1e-6  # 0.6 as a float32 is 0.60000002
         turn = min(int((times > self.at + slack).sum()), len(times) - 2)  # the evaluation after which it goes back
         for repeat in range(self.repeats):

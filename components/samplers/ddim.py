@@ -32,11 +32,18 @@ class DDIMSampler(Sampler):
         self.eta = eta
 
     def step(self, x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor, schedule: ScheduleLike, draw: DrawFn) -> Tensor:
+        if self.eta == 0:
+            return deterministic_step(x_t, x0, t, s, schedule)
         signal_t, noise_t = signal_and_noise(schedule, t)
         signal_s, noise_s = signal_and_noise(schedule, s)
         eps = (x_t - signal_t * x0) / noise_t.clamp_min(1e-6)
-        if self.eta == 0:
-            return signal_s * x0 + noise_s * eps
         variance = self.eta**2 * (noise_s / noise_t.clamp_min(1e-6)) ** 2 * (1 - (signal_t / signal_s) ** 2)
         direction = (noise_s**2 - variance).clamp_min(0).sqrt()
         return signal_s * x0 + direction * eps + variance.clamp_min(0).sqrt() * draw()
+
+
+def deterministic_step(x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor, schedule: ScheduleLike) -> Tensor:
+    """DDIM's step with eta = 0, also a first-order step of the probability-flow ODE: x_s from x_t and x0, (B, L, D)."""
+    signal_t, noise_t = signal_and_noise(schedule, t)
+    signal_s, noise_s = signal_and_noise(schedule, s)
+    return signal_s * x0 + noise_s * ((x_t - signal_t * x0) / noise_t.clamp_min(1e-6))

@@ -2,92 +2,99 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ladic.cli.model_options import add_choice_options, add_length_options, add_model_options, check, length_range
 from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
+
+if TYPE_CHECKING:
+    from ladic.inference import Caption
+    from ladic.pictures import Picture
 
 
 def main(argv: list[str]) -> int:
     """Prints a caption per picture; 1 if some picture could not be read, the others captioned all the same."""
     parser = LineParser("ladic caption", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or globs")
-    parser.add_argument("--checkpoint", required=True, help="a .ckpt file or the folder of a run")
-    parser.add_argument("--num-candidates", type=int, help="captions drawn for each picture, of which one is chosen")
-    parser.add_argument("--num-steps", type=int, help="sampling steps instead of the checkpoint's")
-    parser.add_argument("--guidance-scale", type=float, help="1 is no guidance; instead of the checkpoint's")
-    parser.add_argument("--seed", type=int, help="of the noise")
+    add_model_options(parser)
+    add_choice_options(parser)
+    parser.add_argument("--num-captions", type=int, default=1, help="captions printed for each picture")
+    parser.add_argument("--diverse", action="store_true", help="with --num-captions: captions that differ")
+    add_length_options(parser)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     parser.add_argument("--json", action="store_true", help="one JSON object per picture, with all candidates")
     options = parser.parse_args(argv)
-    for name in ("num_candidates", "num_steps", "batch_size"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} {value}: need at least 1")
+    check(options)
+    if options.diverse and options.num_captions < 2:
+        raise UsageError("--diverse: is about several captions; give --num-captions too")
+    length = length_range(options)
     files = expand(options.images)
 
-    import torch
+    from ladic.cli.model_options import load_model
+
+    model = load_model(options)
+    if options.num_candidates is None:
+        model.num_candidates = max(model.num_candidates, options.num_captions)
+    if length is not None:
+        length.check(model.latent_space.length)
+    broken: list[UsageError] = []
+    for pictures in batches(files, options.batch_size, model.preprocess, broken):
+        for result in model.caption(
+            pictures, num_captions=options.num_captions, diverse=options.diverse, length=length
+        ):
+            show(result, options, several=len(files) > 1)
+    return 1 if broken else 0
+
+
+def show(result: Caption, options: Any, several: bool) -> None:
+    """Prints one picture's captions."""
+    if options.json:
+        record = {key: value for key, value in dataclasses.asdict(result).items() if key != "captions"}
+        if options.num_captions > 1:
+            record |= {"captions": result.captions, "diversity": measured(result.captions, options.frequencies)}
+        print(json.dumps(record, ensure_ascii=False))
+        return
+    for caption in result.captions:
+        print(f"{result.image}: {caption}" if several else caption)
+
+
+def measured(captions: list[str], frequencies: str | None) -> dict[str, float | None] | None:
+    """Diversity of a picture's captions; None if there is but one."""
+    from ladic.metrics.functional.cider import DocumentFrequencies
+    from ladic.metrics.functional.diversity import diversity
+    from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize_all
+
+    if len(captions) < 2:
+        return None
+    return diversity(ptb_tokenize_all(captions), DocumentFrequencies.load(frequencies) if frequencies else None)
+
+
+def batches(files: list[Path], size: int, preprocess: Any, broken: list[UsageError]) -> Iterator[list[Picture]]:
+    """Pictures a batch at a time, with a bar in a terminal; what can't be read is told and put into ``broken``."""
     from rich.console import Console
     from rich.progress import track
 
-    from ladic.captioner import LatentDiffusionCaptioner
-    from ladic.datamodules.images import open_image
-    from ladic.datamodules.transforms import to_tensor
-    from ladic.plugins import load_plugins
-    from ladic.types import CaptionBatch
+    from ladic.pictures import read_picture
 
-    load_plugins()
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
-    try:
-        model = LatentDiffusionCaptioner.load_from_checkpoint(options.checkpoint, map_location=torch.device(device))
-    except RuntimeError as error:
-        raise UsageError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
-    apply_options(model, options)
-    broken = 0
-    batches = [files[i : i + options.batch_size] for i in range(0, len(files), options.batch_size)]
     bar = Console(stderr=True)
-    for batch in track(
-        batches, "captioning", console=bar, disable=len(batches) < 2 or not bar.is_terminal, transient=True
-    ):
-        pictures: list[tuple[Path, Any]] = []
-        for path in batch:
+    parts = [files[i : i + size] for i in range(0, len(files), size)]
+    for part in track(parts, "captioning", console=bar, disable=len(parts) < 2 or not bar.is_terminal, transient=True):
+        pictures = []
+        for path in part:
             try:
-                pictures.append((path, to_tensor(open_image(path), model.preprocess)))
+                pictures.append(read_picture(path, preprocess))
             except UsageError as error:
-                broken += 1
+                broken.append(error)
                 print(f"error: {error}", file=sys.stderr)
-        if not pictures:
-            continue
-        rows: CaptionBatch = {
-            # The content of a picture seeds its noise, so that a renamed or moved file keeps its caption.
-            "image_id": [content_id(path) for path, _ in pictures],
-            "image": torch.stack([tensor for _, tensor in pictures]).to(device),
-        }
-        with torch.inference_mode():
-            rows["image_tokens"] = model.image_tokens(rows)
-        generation = model.generate(rows)
-        chosen, spent = model.choose(rows, generation.candidates)
-        for (path, _), caption, candidates, choosing in zip(
-            pictures, chosen, generation.candidates, spent, strict=True
-        ):
-            if options.json:
-                record = {
-                    "image": str(path),
-                    "caption": caption,
-                    "candidates": candidates,
-                    "nfe": generation.nfe,
-                    "selection_nfe": choosing,
-                }
-                print(json.dumps(record, ensure_ascii=False))
-            else:
-                print(f"{path}: {caption}" if len(files) > 1 else caption)
-    return 1 if broken else 0
+        if pictures:
+            yield pictures
 
 
 def expand(patterns: Iterable[str]) -> list[Path]:
@@ -114,24 +121,3 @@ def expand(patterns: Iterable[str]) -> list[Path]:
         else:
             files.append(path)
     return files
-
-
-def apply_options(model: Any, options: Any) -> None:
-    """Sampling options given on the command line replace those of the checkpoint."""
-    from dataclasses import replace
-
-    if options.num_candidates is not None:
-        model.num_candidates = options.num_candidates
-    if options.num_steps is not None:
-        model.sampler = model.sampler.with_steps(options.num_steps)
-    if options.guidance_scale is not None:
-        model.guidance = replace(model.guidance, scale=options.guidance_scale)
-    if options.seed is not None:
-        model.seed = options.seed
-
-
-def content_id(path: Path) -> str:
-    """Digest of a file."""
-    import hashlib
-
-    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()

@@ -10,6 +10,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ladic.spec import Buildable
+from ladic.types import ImagePreprocess
 
 
 class Reconstruct(Protocol):
@@ -27,12 +28,14 @@ class Evidence:
     Attributes:
         images: (B, 3, H, W) preprocessed pixels; None where the tokens come from a cache.
         image_tokens: (B, N, C) of the image encoder.
+        preprocess: what turned pictures into those pixels.
         reconstruct: how well the model itself denoises a caption given an image.
     """
 
     images: Tensor | None = None
     image_tokens: Tensor | None = None
     reconstruct: Reconstruct | None = None
+    preprocess: ImagePreprocess | None = None
 
 
 class CandidateSelector(Buildable, ABC):

@@ -2,6 +2,6 @@
 
 from ladic_example.asymmetric import AsymmetricSampler
 from ladic_example.cells import CellEncoder
-from ladic_example.sigmoid import SigmoidSchedule
+from ladic_example.logistic import LogisticSchedule
 
-__all__ = ["AsymmetricSampler", "CellEncoder", "SigmoidSchedule"]
+__all__ = ["AsymmetricSampler", "CellEncoder", "LogisticSchedule"]

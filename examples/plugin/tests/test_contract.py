@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ladic_example import AsymmetricSampler, CellEncoder, SigmoidSchedule
+from ladic_example import AsymmetricSampler, CellEncoder, LogisticSchedule
 
 from ladic.components import CosineSchedule, DDIMSampler
 from ladic.errors import UsageError
@@ -16,7 +16,7 @@ def test_the_encoder_keeps_its_contract(options):
 
 @pytest.mark.parametrize("options", [{}, {"start": 0.0, "tau": 0.3}])
 def test_the_schedule_keeps_its_contract(options):
-    check_noise_schedule(SigmoidSchedule(**options))
+    check_noise_schedule(LogisticSchedule(**options))
 
 
 @pytest.mark.parametrize("options", [{}, {"num_steps": 3, "time_difference": 0.0}])
@@ -40,7 +40,7 @@ def test_cells_say_what_is_in_them():
 
 def test_the_schedule_at_a_point_worked_out_by_hand():
     # v(0) = 1 / (1 + e^3) = 0.047426, v(1/4) = 1 / (1 + e^1.5) = 0.182426, v(1) = 0.952574
-    alpha_bar = SigmoidSchedule().alpha_bar(torch.tensor([0.25]))
+    alpha_bar = LogisticSchedule().alpha_bar(torch.tensor([0.25]))
     torch.testing.assert_close(alpha_bar, torch.tensor([(0.952574 - 0.182426) / (0.952574 - 0.047426)]))
 
 
@@ -71,7 +71,7 @@ def test_one_step_worked_out_by_hand():
     [
         (lambda: CellEncoder(cells=7), "the cells have to divide"),
         (lambda: CellEncoder(bins=0), "bins=0"),
-        (lambda: SigmoidSchedule(tau=0), "tau > 0"),
+        (lambda: LogisticSchedule(tau=0), "tau > 0"),
         (lambda: AsymmetricSampler(time_difference=-1), "time_difference=-1"),
     ],
 )

@@ -11,7 +11,7 @@ from ladic.components import NoiseSchedule
 from ladic.errors import UsageError
 
 
-class SigmoidSchedule(NoiseSchedule):
+class LogisticSchedule(NoiseSchedule):
     """alpha_bar(t) falls along a piece of a sigmoid, scaled to begin at 1 and end at 0.
 
         v(t) = sigmoid((start + t (end - start)) / tau),    alpha_bar(t) = (v(1) - v(t)) / (v(1) - v(0))
@@ -22,7 +22,7 @@ class SigmoidSchedule(NoiseSchedule):
         tau: temperature; a small one is steep in the middle.
 
     Example:
-        >>> SigmoidSchedule().alpha_bar(torch.tensor([0.0, 0.5, 1.0])).tolist()
+        >>> LogisticSchedule().alpha_bar(torch.tensor([0.0, 0.5, 1.0])).tolist()
         [1.0, 0.5, 0.0]
     """
 

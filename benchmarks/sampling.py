@@ -1,0 +1,273 @@
+"""``python -m benchmarks.sampling RUN…``: samplers, steps, guidance, Back&Refine and candidates on trained models.
+
+Every cell of the table is a line of ``RUN/sampling.jsonl``, so that a stopped run goes on where it was. Cells come in
+the order of what their answers decide; those that ``--minutes`` have no room for are left out and named on the page.
+Cells that differ in the number of candidates or in the selector alone share their draws. Writes
+``benchmarks/results/sampling.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.pages import commit
+from benchmarks.sampling_page import page
+from benchmarks.trained import Pictures, TrainedModel
+from ladic.cli.words import component
+from ladic.components import Sampler
+from ladic.guidance import ClassifierFreeGuidance
+from ladic.rerank import CiderUtility, FirstSelector, MinimumBayesRiskSelector
+
+RESULTS = Path(__file__).parent / "results"
+STEPS = (1, 2, 5, 10, 20, 30, 50)
+SAMPLERS = {
+    "Renoise": "RenoiseSampler",
+    "DDIM": "DDIMSampler",
+    "Ancestral": "AncestralSampler",
+    "DPM-Solver 2M": "DPMSolverSampler",
+    "DPM-Solver 2M, log SNR": "DPMSolverSampler:spacing=log_snr",
+    "Heun": "HeunSampler",
+}
+BACK = {
+    "paper": "",
+    "t = 0.8": ",at=0.8",
+    "drop 0.2": ",drop=0.2",
+    "threshold 0.5": ",threshold=0.5",
+    "forgetting": ",forget=true",
+    "released branch": ",at=0.6,drop=0.3334,skip=1",
+}
+MOST = 20
+SELECTORS = ("mbr-bleu", "mbr-cider", "own")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting.
+
+    Attributes:
+        group: which table it belongs to.
+        name: its row.
+        sampler: as on the command line.
+        steps: of it.
+        scale: of guidance.
+        candidates: drawn for each picture.
+        selector: "first", "mbr-bleu", "mbr-cider", or "own", the checkpoint's.
+        start: guidance acts from this time on.
+    """
+
+    group: str
+    name: str
+    sampler: str
+    steps: int
+    scale: float = 1.0
+    candidates: int = 1
+    selector: str = "first"
+    start: float = 1.0
+
+    @property
+    def draws(self) -> str:
+        """Key of what is sampled, whatever is chosen of it."""
+        return json.dumps([self.sampler, self.steps, self.scale, self.start])
+
+
+def cells(guided: bool) -> Iterator[Cell]:
+    """All of a model, the questions that decide defaults first.
+
+    Args:
+        guided: whether it was trained without its image at times, so that guidance means something.
+    """
+    for steps in (10, 20, 5):
+        yield from (Cell("samplers", name, sampler, steps) for name, sampler in SAMPLERS.items())
+    for steps in (20, 10):
+        for candidates in (MOST, 10, 5, 1):
+            for selector in SELECTORS if candidates > 1 else ("first",):
+                yield Cell("candidates", "Renoise", "RenoiseSampler", steps, 1.0, candidates, selector)
+    for steps, totals in ((20, (31, 25, 28)), (10, (16, 13, 14))):  # as many evaluations as the variants take
+        yield from (Cell("back", "RenoiseSampler alone", "RenoiseSampler", total) for total in totals)
+        for name, words in BACK.items():
+            yield Cell("back", f"RenoiseSampler, {name}", f"BackAndRefine:sampler=RenoiseSampler{words}", steps)
+        yield Cell("back", "DDIMSampler alone", "DDIMSampler", totals[0])
+        yield Cell("back", "DDIMSampler, paper", "BackAndRefine:sampler=DDIMSampler", steps)
+    if guided:
+        for steps in (10, 20, 5):
+            for scale in (1.5, 2.0):
+                for name in ("Renoise", "DDIM", "DPM-Solver 2M"):
+                    yield Cell("guidance", name, SAMPLERS[name], steps, scale)
+        yield from (Cell("guidance", "Renoise", "RenoiseSampler", 10, scale) for scale in (1.25, 3.0))
+        yield Cell("guidance", "Renoise, only t <= 0.7", "RenoiseSampler", 10, 2.0, start=0.7)
+    for steps in (30, 2, 1, 50):
+        yield from (Cell("samplers", name, sampler, steps) for name, sampler in SAMPLERS.items())
+    for candidates in (MOST, 10, 5, 1):
+        for selector in SELECTORS if candidates > 1 else ("first",):
+            yield Cell("candidates", "Renoise", "RenoiseSampler", 5, 1.0, candidates, selector)
+    if guided:
+        for steps in (30, 2, 1, 50):
+            yield from (Cell("guidance", "Renoise", "RenoiseSampler", steps, scale) for scale in (1.5, 2.0))
+
+
+def sampler_of(cell: Cell) -> Sampler:
+    return component(cell.sampler, "samplers", Sampler).with_steps(cell.steps)
+
+
+def evaluations(cell: Cell, pictures: int, model: TrainedModel) -> int:
+    """Rows times network evaluations that a cell takes, by walking its sampler with a free network."""
+    count = 0
+
+    def free(x_t: torch.Tensor, t: torch.Tensor, x0_prev: torch.Tensor | None) -> torch.Tensor:
+        nonlocal count
+        count += 2 if guidance_of(cell).active(float(t[0])) else 1
+        return x_t
+
+    schedule = model.captioner.noise_schedule
+    x = torch.zeros(1, 4, 1)
+    sampler_of(cell).sample(free, x, schedule, lambda: x, confidence=lambda x0: torch.arange(4.0)[None] / 4)
+    return count * pictures * drawn_for(cell)
+
+
+def drawn_for(cell: Cell) -> int:
+    """Candidates that are drawn for a cell: all that its table needs."""
+    return MOST if cell.group == "candidates" else cell.candidates
+
+
+def guidance_of(cell: Cell) -> ClassifierFreeGuidance:
+    return ClassifierFreeGuidance(cell.scale, start=cell.start)
+
+
+class Bench:
+    """One run's table.
+
+    Args:
+        run: folder with the checkpoint.
+        pictures: of the validation split, the first.
+        batch: rows sampled at once.
+    """
+
+    def __init__(self, run: Path, pictures: int, batch: int) -> None:
+        self.file = run / "sampling.jsonl"
+        self.model = TrainedModel(run)
+        self.pictures: Pictures = self.model.pictures(pictures)
+        self.batch = batch
+        self.done = {}
+        if self.file.is_file():
+            lines = [json.loads(line) for line in self.file.read_text().splitlines() if line]
+            self.done = {json.dumps(line["cell"], sort_keys=True): line for line in lines}
+        self.drawn: dict[str, tuple[list[list[str]], int, float]] = {}
+        self.rate: float | None = None
+
+    def key(self, cell: Cell) -> str:
+        return json.dumps(asdict(cell), sort_keys=True)
+
+    def cost(self, cell: Cell) -> float:
+        """Seconds that the cell will take, 0 where its draws are there."""
+        if cell.draws in self.drawn and len(self.drawn[cell.draws][0][0]) >= drawn_for(cell):
+            return 0.0
+        return evaluations(cell, len(self.pictures), self.model) * (self.rate or 0.0)
+
+    def measure(self) -> None:
+        """Seconds of one network evaluation of one row."""
+        cell = Cell("warm-up", "Renoise", "RenoiseSampler", 2)
+        few = self.pictures.first(min(32, len(self.pictures)))
+        for _ in range(2):
+            started = time.perf_counter()
+            self.model.draw(few, sampler_of(cell), guidance_of(cell), 1, self.batch)
+            self.rate = (time.perf_counter() - started) / (2 * len(few))
+
+    def run(self, minutes: float) -> list[Cell]:
+        """Fills the table until the time is used up; returns the cells that didn't fit."""
+        self.measure()
+        todo = [cell for cell in cells(self.model.guided) if self.key(cell) not in self.done]
+        total, seen = 0.0, set()
+        for cell in todo:
+            if cell.draws not in seen:
+                total += self.cost(cell)
+                seen.add(cell.draws)
+        print(f"{self.file.parent}: {len(todo)} cells to go, about {total / 60:.0f} minutes; {minutes:.0f} are given")
+        left, end = [], time.perf_counter() + 60 * minutes
+        for cell in todo:
+            if time.perf_counter() + self.cost(cell) > end:
+                left.append(cell)
+                continue
+            line = self.measured(cell)
+            with self.file.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            self.done[self.key(cell)] = line
+            print(f"  {cell.group}: {cell.name}, {cell.steps} steps, scale {cell.scale}, {cell.candidates} by "
+                  f"{cell.selector}: CIDEr-D {line['cider']:.3f}, NFE {line['nfe']}", flush=True)  # fmt: skip
+        return left
+
+    def measured(self, cell: Cell) -> dict[str, Any]:
+        """The line of a cell."""
+        known, needed = self.drawn.get(cell.draws), drawn_for(cell)
+        if known is None or len(known[0][0]) < needed:
+            started = time.perf_counter()
+            candidates, nfe = self.model.draw(self.pictures, sampler_of(cell), guidance_of(cell), needed, self.batch)
+            known = self.drawn[cell.draws] = (candidates, nfe, time.perf_counter() - started)
+        few = [captions[: cell.candidates] for captions in known[0]]
+        started = time.perf_counter()
+        captions, spent = self.model.choose(self.pictures, few, self.selector(cell.selector))
+        choosing = time.perf_counter() - started
+        scores = self.pictures.cider(captions)
+        if (
+            cell.group == "candidates" and cell.candidates == 1
+        ):  # every sample is a single one: their mean is less noisy
+            singles = [self.pictures.cider(list(column)) for column in zip(*known[0], strict=True)]
+            scores = np.mean(singles, axis=0)
+        return {
+            "cell": asdict(cell),
+            "images": len(self.pictures),
+            "nfe": known[1],
+            "selection_nfe": spent,
+            "cider": float(scores.mean()),
+            "per_image": [round(float(score), 4) for score in scores],
+            "seconds": round(known[2] * cell.candidates / len(known[0][0]), 2),
+            "choosing_seconds": round(choosing, 2),
+            "chooser": type(self.selector(cell.selector)).__name__,
+            "commit": commit(),
+            "seed": self.model.captioner.seed,
+            "precision": "bf16",
+            "batch": self.batch,
+            "threads": torch.get_num_threads(),
+        }
+
+    def selector(self, name: str) -> Any:
+        if name == "mbr-cider":
+            return MinimumBayesRiskSelector(utility=CiderUtility(str(self.model.frequencies())))
+        return {
+            "first": FirstSelector(),
+            "mbr-bleu": MinimumBayesRiskSelector(),
+            "own": self.model.captioner.selector,
+        }[name]
+
+
+def main() -> None:
+    """Fills the tables and writes the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    parser.add_argument("--pictures", type=int, default=100)
+    parser.add_argument("--minutes", type=float, default=20, help="for each run")
+    parser.add_argument("--batch", type=int, default=128, help="rows sampled at once")
+    options = parser.parse_args()
+    benches, left = {}, {}
+    for run in options.runs:
+        bench = Bench(run, options.pictures, options.batch)
+        rest = bench.run(options.minutes)
+        order = [bench.key(cell) for cell in cells(bench.model.guided)]
+        benches[run.name] = [bench.done[key] for key in order if key in bench.done]
+        left[run.name] = sorted({f"{cell.group} {cell.name} at {cell.steps} steps" for cell in rest})
+    names = " ".join(str(run) for run in options.runs)
+    command = f"python -m benchmarks.sampling {names} --pictures {options.pictures}"
+    (RESULTS / "sampling.md").write_text(page(benches, command, left), encoding="utf-8")
+    print(f"wrote {RESULTS / 'sampling.md'}")
+
+
+if __name__ == "__main__":
+    main()

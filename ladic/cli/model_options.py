@@ -1,0 +1,168 @@
+"""What ``ladic caption``, ``infill`` and ``trace`` have in common: the checkpoint, sampling, and choosing."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from ladic.errors import UsageError
+
+if TYPE_CHECKING:
+    from ladic.length_control import LengthRange
+
+AT_LEAST_ONE = ("num_candidates", "num_captions", "num_steps", "batch_size", "longest_blank")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model, on what, and how it samples."""
+    parser.add_argument("--checkpoint", required=True, help="a .ckpt file or the folder of a run")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    group = parser.add_argument_group("sampling, instead of the checkpoint's")
+    group.add_argument("--num-steps", type=int, help="steps of the sampler")
+    group.add_argument(
+        "--sampler", metavar="NAME:ARG=VALUE,…", help="e.g. DDIMSampler:eta=0.5; `ladic components samplers` lists them"
+    )
+    group.add_argument(
+        "--back-and-refine", action="store_true", help="go back once for doubtful words, as in the paper"
+    )
+    group.add_argument("--guidance-scale", type=float, help="1 is no guidance")
+    group.add_argument("--seed", type=int, help="of the noise")
+
+
+def add_choice_options(parser: argparse.ArgumentParser) -> None:
+    """How many captions are drawn and which of them is taken."""
+    group = parser.add_argument_group("choosing")
+    group.add_argument("--num-candidates", type=int, help="captions drawn for each picture, of which one is chosen")
+    group.add_argument(
+        "--rerank",
+        choices=["mbr", "clip", "reconstruction", "first"],
+        help="minimum Bayes risk, CLIP, the model's own judgement, or no choice; instead of the checkpoint's",
+    )
+    group.add_argument("--utility", choices=["bleu", "cider", "bert"], help="what mbr compares captions by (bleu)")
+    group.add_argument("--frequencies", metavar="FILE", help="from `ladic fit-frequencies`, for --utility cider")
+    group.add_argument(
+        "--text-model", help="hub name, folder or package:NAME/FOLDER, for --utility bert (roberta-large)"
+    )
+    group.add_argument("--text-layer", type=int, help="its layer (17, of roberta-large)")
+    group.add_argument("--clip-model", help="open_clip architecture, for --rerank clip (ViT-B-32-quickgelu)")
+    group.add_argument("--clip-weights", help="open_clip tag or file, for --rerank clip (openai)")
+
+
+def add_length_options(parser: argparse.ArgumentParser) -> None:
+    """How long captions become."""
+    group = parser.add_argument_group(
+        "length in tokens (words, pieces of rare words, punctuation); the model's if not given"
+    )
+    group.add_argument("--length", type=int, help="just so many")
+    group.add_argument("--min-length", type=int, help="at least so many")
+    group.add_argument("--max-length", type=int, help="at most so many")
+
+
+def length_range(options: Any) -> LengthRange | None:
+    """The range that was asked for."""
+    from ladic.length_control import LengthRange
+
+    least, most = options.min_length, options.max_length
+    if options.length is not None:
+        if least is not None or most is not None:
+            raise UsageError("--length: says all; leave out --min-length and --max-length, or give these alone")
+        least = most = options.length
+        if most < 1:
+            raise UsageError(f"--length {most}: need at least 1")
+    if least is None and most is None:
+        return None
+    try:
+        return LengthRange(least or 0, most)
+    except UsageError as error:
+        raise UsageError(f"--min-length {least}, --max-length {most}: {error}") from error
+
+
+def check(options: Any) -> None:
+    """Refuses numbers below one and options that would be ignored, before anything heavy is imported.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    for name in AT_LEAST_ONE:
+        value = getattr(options, name, None)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: need at least 1")
+    given = {name for name in vars(options) if getattr(options, name) is not None}
+    for names, needed, value in (
+        (("utility",), "rerank", ("mbr",)),
+        (("clip_model", "clip_weights"), "rerank", ("clip",)),
+        (("frequencies",), "utility", ("cider",)),
+        (("text_model", "text_layer"), "utility", ("bert",)),
+    ):
+        for name in names:
+            # `--utility` alone means mbr
+            chosen = getattr(options, needed, None) or ("mbr" if needed == "rerank" and name == "utility" else None)
+            if name in given and chosen not in value:
+                raise UsageError(f"--{name.replace('_', '-')}: is for --{needed} {value[0]}")
+    if getattr(options, "utility", None) == "cider" and options.frequencies is None:
+        raise UsageError("--utility cider: needs --frequencies FILE; `ladic fit-frequencies` makes one")
+
+
+def load_model(options: Any) -> Any:
+    """The checkpoint's captioner with the options applied.
+
+    Raises:
+        UsageError: for anything the user can mend.
+    """
+    from dataclasses import replace
+
+    import torch
+
+    from ladic.captioner import LatentDiffusionCaptioner
+    from ladic.cli.words import component
+    from ladic.components import BackAndRefine, Sampler
+    from ladic.plugins import load_plugins
+
+    load_plugins()
+    sampler = component(options.sampler, "samplers", Sampler) if options.sampler else None
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    try:
+        model = LatentDiffusionCaptioner.load_from_checkpoint(options.checkpoint, map_location=torch.device(device))
+    except RuntimeError as error:
+        raise UsageError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
+    if sampler is not None:
+        model.sampler = sampler
+    if options.num_steps is not None:
+        model.sampler = model.sampler.with_steps(options.num_steps)
+    if options.back_and_refine:
+        if isinstance(model.sampler, BackAndRefine):
+            raise UsageError("--back-and-refine: the sampler does it already; set it by --sampler BackAndRefine:…")
+        model.sampler = BackAndRefine(model.sampler)
+    model.sampler.times(model.noise_schedule)  # more steps than its table has are refused now
+    if options.guidance_scale is not None:
+        model.guidance = replace(model.guidance, scale=options.guidance_scale)
+    if options.seed is not None:
+        model.seed = options.seed
+    if getattr(options, "num_candidates", None) is not None:
+        model.num_candidates = options.num_candidates
+    if (chosen := selector(options)) is not None:
+        model.selector = chosen
+    return model
+
+
+def selector(options: Any) -> Any:
+    """The selector of --rerank and what belongs to it; None for the checkpoint's."""
+    name = getattr(options, "rerank", None) or ("mbr" if getattr(options, "utility", None) else None)
+    if name is None:
+        return None
+    from ladic import rerank
+
+    if name == "first":
+        return rerank.FirstSelector()
+    if name == "reconstruction":
+        return rerank.ReconstructionSelector(weight=2.0)
+    if name == "clip":
+        words = {"model": options.clip_model, "pretrained": options.clip_weights}
+        return rerank.ClipSelector(**{key: value for key, value in words.items() if value is not None})
+    utility: Any = None
+    if options.utility == "cider":
+        utility = rerank.CiderUtility(options.frequencies)
+    elif options.utility == "bert":
+        words = {"model": options.text_model, "layer": options.text_layer}
+        utility = rerank.BertUtility(**{key: value for key, value in words.items() if value is not None})
+    return rerank.MinimumBayesRiskSelector(utility=utility)

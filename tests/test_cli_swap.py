@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from test_candidates import tiny_clip
 from tiny_run import karpathy_tree, write_config
 
 from ladic.cli.explain import registered
@@ -51,6 +52,7 @@ OPTIONS = {
         ["sampler=RenoiseSampler", "sampler.stride=300", "at=0.6", "drop=0.333", "skip=1"],
         ["sampler=DPMSolverSampler", "sampler.num_steps=3", "threshold=0.5", "repeats=2", "forget=true"],
     ],
+    "ClipSelector": [["model=ladic-tiny", "pretrained={tmp}/clip/weights.pt"]],
     "LossAwareTimes": [["bins=2", "history=1"]],
     "CleanCaption": [["repeats=2", "casing=sentence", "ending=stop"]],
     "ReleasedPostProcessor": [["batch_wide=true"]],
@@ -79,6 +81,9 @@ def components():
 @pytest.mark.parametrize(("flag", "component", "words"), components())
 def test_a_component_trains_and_captions(cli, tmp_path, flag, component, words):
     karpathy_tree(tmp_path)
+    if component == "ClipSelector":
+        (tmp_path / "clip").mkdir()
+        tiny_clip(tmp_path / "clip")
     PhraseDetector({"a": 0.9, "red": 0.2}, width=16).save(tmp_path / "phrases.safetensors")
     flags = [f"{flag}={component}", *(f"{flag}.{word.replace('{tmp}', str(tmp_path))}" for word in words)]
     once = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", "--trainer.limit_val_batches=1"]

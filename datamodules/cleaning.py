@@ -5,8 +5,9 @@ name       what it does                                                      whe
 =========  ================================================================  ==================================
 none       single spaces                                                     paragraphs: case and stops count
 lower      lower case, single spaces, no stop at the end                     the default
-blip       lower case; ``. ! " ( ) * # : ; ~`` become spaces                 BLIP (Li et al. 2022), and LaDiC's code
-                                                                             after it; its cut to 50 words is left out
+blip       lower case; ``. ! " ( ) * # : ; ~`` become spaces                 BLIP (Li et al. 2022); its cut to 50 words
+                                                                             is left out
+ladic      as "blip", but full stops stay                                    LaDiC's released code
 karpathy   lower case without any ASCII punctuation                          the "tokens" of Karpathy & Fei-Fei 2015
 =========  ================================================================  ==================================
 
@@ -19,10 +20,11 @@ from __future__ import annotations
 import string
 from typing import Literal
 
-Cleaning = Literal["none", "lower", "blip", "karpathy"]
-CLEANINGS = ("none", "lower", "blip", "karpathy")
+Cleaning = Literal["none", "lower", "blip", "ladic", "karpathy"]
+CLEANINGS = ("none", "lower", "blip", "ladic", "karpathy")
 
 _TO_SPACES = str.maketrans(dict.fromkeys('.!"()*#:;~', " "))
+_TO_SPACES_BUT_STOPS = str.maketrans(dict.fromkeys('!"()*#:;~', " "))
 _AWAY = str.maketrans("", "", string.punctuation)
 
 
@@ -33,13 +35,15 @@ def clean(raw: str, cleaning: Cleaning = "lower") -> str:
         >>> raw = "A man's  T-shirt (red), and a dog ."
         >>> [clean(raw, how) for how in ("none", "lower")]
         ["A man's T-shirt (red), and a dog .", "a man's t-shirt (red), and a dog"]
-        >>> [clean(raw, how) for how in ("blip", "karpathy")]
-        ["a man's t-shirt red , and a dog", 'a mans tshirt red and a dog']
+        >>> [clean(raw, how) for how in ("blip", "ladic", "karpathy")]
+        ["a man's t-shirt red , and a dog", "a man's t-shirt red , and a dog .", 'a mans tshirt red and a dog']
     """
     if cleaning == "none":
         return clean_reference(raw)
     if cleaning == "blip":
         return " ".join(raw.lower().translate(_TO_SPACES).split())
+    if cleaning == "ladic":
+        return " ".join(raw.lower().translate(_TO_SPACES_BUT_STOPS).split())
     if cleaning == "karpathy":
         return " ".join(raw.lower().translate(_AWAY).split())
     return clean_caption(raw)

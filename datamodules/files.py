@@ -22,7 +22,7 @@ class FilesDataModule(CaptionDataModule, ABC):
         annotations: the file or folder of captions.
         images: the folder of pictures.
         test_split: the split that ``test`` and ``predict`` use; "val" where a copy has no test pictures.
-        cleaning: what is done to captions that are trained on: "none", "lower", "blip" or "karpathy", see
+        cleaning: what is done to captions that are trained on: "none", "lower", "blip", "ladic" or "karpathy", see
             ``ladic.datamodules.cleaning``. References are not cleaned.
         options: those of ``CaptionDataModule``.
     """

@@ -117,7 +117,11 @@ def released_captioner(
     model.latent_space.normalizer.set(mean, std)
     own = model.state_dict()
     kept = {key: own[key] for key in own if key.startswith("latent_space.normalizer.") or key.endswith(".vocabulary")}
-    check_shapes(model, renamed | kept)
+    try:
+        check_shapes(model, renamed | kept)
+    except UsageError as error:
+        told = str(error).partition("(")[2].partition("); use")[0]
+        raise UsageError(f"released checkpoint: doesn't fit the model it names ({told}); is it complete?") from error
     model.load_state_dict(renamed | kept)
     return model.eval(), dropped
 

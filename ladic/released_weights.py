@@ -61,7 +61,7 @@ class ReleasedSizes:
 
     Attributes:
         vocabulary, width, text_layers, text_ffn, text_positions, token_types: of the text encoder.
-        image_width, image_layers, image_ffn, image_size, patch_size: of the ViT.
+        image_width, image_layers, image_size, patch_size: of the ViT.
         hidden_width, num_layers, ffn_width, max_length: of the diffuser.
         time_norm: whether the time vector goes through a LayerNorm (the variant that was released).
     """
@@ -74,7 +74,6 @@ class ReleasedSizes:
     token_types: int
     image_width: int
     image_layers: int
-    image_ffn: int
     image_size: int
     patch_size: int
     hidden_width: int
@@ -109,7 +108,6 @@ def read_sizes(state: dict[str, Tensor]) -> ReleasedSizes:
         token_types=shape("space_encoder.embeddings.token_type_embeddings.weight")[0],
         image_width=image_width,
         image_layers=_count(state, r"visual_encoder\.blocks\.(\d+)\."),
-        image_ffn=shape("visual_encoder.blocks.0.mlp.fc1.weight")[0],
         image_size=round((tokens - 1) ** 0.5) * patch_size,
         patch_size=patch_size,
         hidden_width=hidden_width,
@@ -152,13 +150,6 @@ def rename(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, list[
     renamed |= {name: torch.cat([parts[0], parts[1]]) for name, parts in halves.items()}
     _check_bias(state)
     return renamed, dropped
-
-
-def dead_parameters(state: dict[str, Tensor]) -> int:
-    """How many numbers of a released state dict nothing reads, position counters and the repeated bias left out."""
-    reasons = [pattern for pattern, _ in DROPPED[1:3]]
-    keys = (key for key in state if any(re.fullmatch(pattern, key) for pattern in reasons))
-    return sum(state[key].numel() for key in keys if not key.endswith(("position_ids", "cls.predictions.bias")))
 
 
 def _new_name(key: str) -> str | None:

@@ -21,6 +21,7 @@ from ladic.captioner import LatentDiffusionCaptioner
 from ladic.components import CosineSchedule, DilatedSchedule, LinearSchedule, RenoiseSampler
 from ladic.components.denoisers.layers import sinusoids, step_numbers
 from ladic.conversion import released_captioner
+from ladic.datamodules.cleaning import clean
 from ladic.draws import StepDraws, released_draws
 from ladic.guidance import GuidedDenoiser
 from ladic.losses import caption_loss, latent_loss
@@ -337,6 +338,7 @@ def test_official_forward(official: Path, theirs: Case) -> None:
 @torch.no_grad()
 def test_official_target_latents(official: Path, theirs: Case) -> None:
     case, space = recorded(official, "c_x0_tiny"), theirs.model.latent_space
+    assert [clean(caption, "ladic") for caption in case["raw_captions"]] == case["captions"]
     tokens = space.tokenize(case["captions"])
     assert torch.equal(tokens.input_ids, case["input_ids"])
     assert torch.equal(tokens.attention_mask, case["attention_mask"])

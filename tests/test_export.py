@@ -1,0 +1,115 @@
+"""ladic export: the graphs give the model's numbers, for any batch, and caption without torch."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import EXAMPLES, error_line, picture
+
+from ladic.captioner import LatentDiffusionCaptioner
+from ladic.components.samplers import DDIMSampler
+from ladic.datamodules.images import open_image
+from ladic.datamodules.transforms import to_tensor
+from ladic.errors import UsageError
+from ladic.export import export
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is absent: pip install 'ladic[export]'")
+pytest.importorskip("onnxscript", reason="onnxscript is absent: pip install 'ladic[export]'")
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """Folder of the tiny run's graphs, written by the command."""
+    from ladic.cli.main import main
+
+    folder = tmp_path_factory.mktemp("exported")
+    main(["export", str(trained), "--output", str(folder)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The module examples/onnx_caption.py."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("onnx_caption", EXAMPLES / "onnx_caption.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_graph_is_there_in_both_formats(exported):
+    names = {file.name for file in exported.iterdir()}
+    parts = ("encoder", "context", "denoiser", "decoder")
+    assert {f"{part}.{ending}" for part in parts for ending in ("onnx", "pt2")} <= names
+    facts = json.loads((exported / "export.json").read_text())
+    assert facts["times"] == [1.0, 0.5, 0.0]
+    assert facts["latent"] == {"length": 12, "width": 32}
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_the_loop_around_the_graphs_gives_the_models_latents(exported, example, trained, tmp_path, scale):
+    """The same pictures and noise through NumPy and onnxruntime, and through the model's own sampler."""
+    from ladic.guidance import ClassifierFreeGuidance, GuidedDenoiser
+
+    files = [picture(tmp_path / f"{colour}.png", colour) for colour in ("red", "green", "blue")]
+    runtime = example.OnnxCaptioner(exported)
+    runtime.facts["guidance"]["scale"] = scale
+    images = np.stack([runtime.pixels(file) for file in files])
+    noise = np.random.default_rng(0).standard_normal((3, 12, 32), np.float32)
+    found = runtime.latents(images, noise)
+
+    model = LatentDiffusionCaptioner.load_from_checkpoint(trained)
+    pixels = torch.stack([to_tensor(open_image(file), model.preprocess) for file in files])
+    torch.testing.assert_close(torch.from_numpy(images), pixels)
+    with torch.no_grad():
+        tokens = model.image_encoder(pixels)
+        null = model.denoiser.context(model.null_token.expand(1, tokens.shape[1], -1))
+        guidance = ClassifierFreeGuidance(scale)
+        denoise = GuidedDenoiser(model.denoiser, model.denoiser.context(tokens), null, guidance)
+        start = torch.from_numpy(noise)
+        expected = DDIMSampler(2).sample(denoise, start, model.noise_schedule, lambda: torch.zeros_like(start))
+        words = model.latent_space.to_text(model.latent_space.decode(expected).argmax(-1))
+    torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-4)
+    assert runtime.captions(found) == words
+
+
+def test_the_example_captions_without_torch(exported, tmp_path):
+    script = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    script += "; assert 'torch' not in sys.modules and 'ladic' not in sys.modules"
+    words = [EXAMPLES / "onnx_caption.py", exported, picture(tmp_path / "a.png"), "--seed", "3"]
+    done = subprocess.run([sys.executable, "-c", script, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{tmp_path / 'a.png'}: ")
+
+
+def test_the_program_runs_in_torch_alone(exported):
+    program = torch.export.load(exported / "decoder.pt2").module()
+    assert program(torch.randn(5, 12, 32)).shape[:2] == (5, 12)
+
+
+def test_numbers_that_are_not_the_models_are_refused(trained, tmp_path, monkeypatch):
+    model = LatentDiffusionCaptioner.load_from_checkpoint(trained)
+    monkeypatch.setattr("ladic.export._difference", lambda *_: float("nan"))
+    with pytest.raises(UsageError, match=r"encoder\.pt2: its numbers differ from the model's by nan"):
+        export(model, tmp_path, ["pt2"])
+
+
+def test_a_part_that_no_graph_can_hold_is_named(trained, tmp_path, monkeypatch):
+    model = LatentDiffusionCaptioner.load_from_checkpoint(trained)
+
+    def encode(images):
+        return torch.zeros(len(images), 2, 16) if images.sum().item() > 0 else torch.ones(len(images), 2, 16)
+
+    monkeypatch.setattr(type(model.image_encoder), "encode", lambda self, images: encode(images))
+    with pytest.raises(UsageError, match="encoder: can't be exported to pt2"):
+        export(model, tmp_path, ["pt2"])
+
+
+def test_wrong_words_are_one_line(cli, trained, tmp_path):
+    assert "--output" in error_line(cli("export", trained).stderr)
+    assert "--format" in error_line(cli("export", trained, "--output", tmp_path, "--format=tflite").stderr)
+    assert "no such file" in error_line(cli("export", tmp_path / "gone", "--output", tmp_path).stderr)

@@ -50,8 +50,11 @@ COMMANDS = {
     "convert": Command("convert", "released LaDiC weights to a checkpoint; a checkpoint to safetensors and back"),
     "report": Command("report", "draw the HTML report of a run"),
     "plot": Command("plot", "draw noise schedules"),
+    "human": Command("human", "let people rate captions blindly, and analyse their ratings"),
+    "export": Command("export", "write encoder, denoiser step and decoder as ONNX and torch.export files"),
     "doctor": Command("doctor", "look at this machine and job: devices, Java, hub, disk, SLURM, reach between ranks"),
     "components": Command("components", "list the registered components and their options"),
+    "completion": Command("completion", "print shell completion for bash, zsh or fish"),
     "configs": Command("configs", "list, print or locate the shipped configurations"),
 }
 

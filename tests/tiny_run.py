@@ -23,6 +23,7 @@ def tiny_config(folder: Path) -> dict[str, Any]:
         tiny_text_space().save_fit(fitted)
     return {
         "seed_everything": 0,
+        "log_to": [],
         "model": {
             "image_encoder": {"class_path": "ConvEncoder", "init_args": {"image_size": 32, "channels": [8, 16]}},
             "latent_space": {

@@ -3,7 +3,8 @@
 from ladic.callbacks.batch_plan import BatchPlan
 from ladic.callbacks.evaluation import CaptionEvaluation
 from ladic.callbacks.finite import FiniteLoss
+from ladic.callbacks.progress_lines import ProgressLines
 from ladic.callbacks.requeue import Requeue
 from ladic.callbacks.truth import TruthEvaluation
 
-__all__ = ["BatchPlan", "CaptionEvaluation", "FiniteLoss", "Requeue", "TruthEvaluation"]
+__all__ = ["BatchPlan", "CaptionEvaluation", "FiniteLoss", "ProgressLines", "Requeue", "TruthEvaluation"]

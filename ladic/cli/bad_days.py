@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,9 +12,10 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from ladic.callbacks import BatchPlan, FiniteLoss, Requeue
+from ladic.callbacks import BatchPlan, FiniteLoss, ProgressLines, Requeue
 from ladic.callbacks.batch_plan import ScaleRule
 from ladic.checkpoint_io import AtomicCheckpointIO
+from ladic.cli.loggers import LogTo, chosen_loggers
 from ladic.doctor.cluster import slurm_environment
 
 
@@ -39,6 +41,13 @@ def add_options(parser: LightningArgumentParser) -> None:
         help="what to do at a step whose loss or gradient is not finite",
     )
     parser.add_argument(
+        "--log_to",
+        "--log-to",
+        type=LogTo | list[LogTo] | None,
+        default=None,
+        help="log here beside metrics.csv; null is tensorboard where trainer.logger names none, [] is CSV alone",
+    )
+    parser.add_argument(
         "--checkpoint_minutes",
         type=float | None,
         default=10.0,
@@ -62,11 +71,16 @@ def prepared(instantiate: Callable[..., Trainer], option: Callable[..., Any], **
         plugins.append(AtomicCheckpointIO())
     if SLURMEnvironment.detect() and not any(isinstance(plugin, SLURMEnvironment) for plugin in plugins):
         plugins.append(slurm_environment())  # `Requeue` saves at a step boundary instead
-    trainer = instantiate(**kwargs, plugins=plugins)
+    root = option(config, "trainer").get("default_root_dir")
+    loggers = chosen_loggers(option(config, "trainer").get("logger"), option(config, "log_to"), root)
+    if option(config, "trainer").get("enable_progress_bar") is None:  # a bar in a log file is a heap of characters
+        kwargs["enable_progress_bar"] = sys.stdout.isatty()
+    trainer = instantiate(**kwargs, plugins=plugins, logger=loggers)
     extras: list[Callback] = [
         BatchPlan(option(config, "scale_lr"), option(config, "base_batch_size")),
         FiniteLoss(option(config, "nan")),
         Requeue(option(config, "checkpoint_minutes")),
+        ProgressLines(),
     ]
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks += [extra for extra in extras if not any(type(one) is type(extra) for one in callbacks)]

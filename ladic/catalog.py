@@ -40,6 +40,8 @@ class Component:
         plugin: name of the entry point that brings it in.
         summary: first line of its docstring.
         file: where it is written.
+        description: what else its docstring says before its sections.
+        papers: those that its docstring, or its module's, names.
         parameters: what its constructor takes, base classes' keywords included.
     """
 
@@ -49,6 +51,8 @@ class Component:
     plugin: str
     summary: str
     file: str
+    description: str = field(default="", repr=False)
+    papers: tuple[str, ...] = field(default=(), repr=False)
     parameters: tuple[Parameter, ...] = field(default=(), repr=False)
 
 
@@ -104,6 +108,7 @@ class _Module:
         aliases: local name -> absolute dotted name it was imported from.
         stars: modules imported by ``from x import *``.
         imported: absolute dotted names that importing this module imports; some are modules, some names in them.
+        docstring: the module's own.
     """
 
     def __init__(self, name: str, spec: ModuleSpec) -> None:
@@ -113,6 +118,7 @@ class _Module:
         self.aliases: dict[str, str] = {}
         self.stars: list[str] = []
         self.imported: list[str] = []
+        self.docstring = ""
         package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
         if not self.file.endswith(".py"):  # a namespace package or compiled: no classes to read
             return
@@ -120,6 +126,7 @@ class _Module:
             tree = ast.parse(Path(self.file).read_bytes())
         except (OSError, SyntaxError, ValueError) as error:
             raise _UnreadableError(f"{self.file}: {one_line(error, with_type=True)}") from error
+        self.docstring = ast.get_docstring(tree) or ""
         for statement in _top_level(tree.body):
             if isinstance(statement, ast.ClassDef):
                 self.classes[statement.name] = statement
@@ -233,13 +240,16 @@ class _Sources:
         found = self.find_class(path)
         assert found is not None
         module, node = found
+        text = ast.get_docstring(node) or ""
         return Component(
             kind=kind.name,
             name=node.name,
             class_path=path,
             plugin=plugin,
-            summary=next(iter((ast.get_docstring(node) or "").splitlines()), ""),
+            summary=next(iter(text.splitlines()), ""),
             file=module.file,
+            description=_SECTION.split("\n".join(text.splitlines()[1:]), maxsplit=1)[0].strip(),
+            papers=named_papers(text) or named_papers(module.docstring),
             parameters=tuple(p for p in self._parameters(path) if p.name not in kind.given),
         )
 
@@ -281,6 +291,25 @@ class _Sources:
             if self.find_class(target) is not None:
                 return target
         return dotted
+
+
+_SECTION = re.compile(r"^(?:Args|Attributes|Example|Examples|Raises|Returns)(?: of [^:\n]*)?:", re.MULTILINE)
+_AUTHORS = r"[A-Z][\w'-]+(?: (?:&|and) [A-Z][\w'-]+| et al\.)"
+_PLACE = r"(?:§|Table |Figure |eq\. |appendix )[\w.]*\w"
+_CITED = re.compile(rf"({_AUTHORS}),? \(?((?:19|20)\d\d)|[Pp]aper,? ({_PLACE})")
+
+
+def named_papers(text: str) -> tuple[str, ...]:
+    """Papers that a docstring names by authors and year; "paper §3.2" is LaDiC's own.
+
+    >>> named_papers("DDIM (Song et al. 2020, eq. 12), as in the paper §3.3.")
+    ('Song et al. 2020', 'LaDiC (Wang et al. 2024), §3.3')
+    """
+    found = (
+        f"{authors} {year}" if authors else f"LaDiC (Wang et al. 2024), {place}"
+        for authors, year, place in _CITED.findall(" ".join(text.split()))
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def _locate(name: str) -> ModuleSpec | None:

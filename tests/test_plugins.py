@@ -130,6 +130,20 @@ def test_the_command_shows_flag_source_and_parameters(stranger, cli):
     assert "noise put back before a step, as a share of what is there." in done.stdout
 
 
+def test_the_command_shows_the_paper_and_what_the_docstring_says(cli):
+    shown = cli("components", "samplers", "DDIMSampler").stdout
+    assert "paper  Song et al. 202" in shown
+    for kind, name, paper in (
+        ("denoisers", "CrossAttentionDenoiser", "LaDiC (Wang et al. 2024), §3.3"),
+        ("noise_schedules", "ShiftedSchedule", "Hoogeboom et al. 2023"),
+        ("selectors", "MinimumBayesRiskSelector", "Kumar & Byrne 2004"),
+    ):
+        assert paper in cli("components", kind, name).stdout
+    shown = cli("components", "noise_schedules", "ShiftedSchedule").stdout
+    assert "alpha_bar' = alpha_bar / (alpha_bar + F^2 (1 - alpha_bar))" in shown
+    assert ">>>" not in shown
+
+
 def test_json(stranger, cli):
     rows = json.loads(cli("components", "--json").stdout)
     heun = next(row for row in rows if row["name"] == "LeapSampler")

@@ -99,7 +99,10 @@ def _details(component: Component, components: Sequence[Component]) -> str:
     kind = next(kind for kind in KINDS if kind.name == component.kind)
     choose = flag(component, components)
     lines = [f"{component.name} ({kind.label}): {component.summary}".rstrip(": "), ""]
-    lines += [f"  flag   {choose}", f"  class  {component.class_path}", f"  file   {component.file}", ""]
+    if component.description:
+        lines += [component.description, ""]
+    lines += [f"  flag   {choose}", f"  class  {component.class_path}", f"  file   {component.file}"]
+    lines += [f"  paper  {'; '.join(component.papers)}", ""] if component.papers else [""]
     if not component.parameters:
         lines.append("It takes no parameters.")
         return "\n".join(lines)

@@ -48,8 +48,9 @@ class Exportable(Protocol):
     noise_schedule: NoiseSchedule
     sampler: Sampler
     guidance: ClassifierFreeGuidance
-    null_token: nn.Parameter
     self_conditioning: float
+
+    def null_tokens(self, like: Tensor) -> Tensor: ...
 
     @property
     def preprocess(self) -> ImagePreprocess: ...
@@ -152,8 +153,10 @@ def write_facts(model: Exportable, folder: Path) -> None:
     (folder / "export.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
     tokenizer = model.latent_space.tokenizer.backend_tokenizer.to_str()
     (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
-    null = model.null_token.detach().expand(1, model.image_encoder.num_tokens, -1)
-    np.save(folder / "null_tokens.npy", null.cpu().float().numpy())
+    encoder = model.image_encoder
+    with torch.no_grad():
+        null = model.null_tokens(torch.zeros(1, encoder.num_tokens, encoder.width))
+    np.save(folder / "null_tokens.npy", null.float().numpy())
 
 
 def need_onnx() -> None:

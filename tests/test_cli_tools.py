@@ -358,3 +358,10 @@ def test_a_wrong_flag_stops_the_demo_before_any_work(cli, tiny_demo, tmp_path):
     assert done.code == 2
     assert error_line(done.stderr).startswith("--model.sampler.num_stepz: no such option")
     assert not (tmp_path / "out").exists()
+
+
+def test_one_caption_is_too_few_for_a_head(cli, tmp_path):
+    words = ["--output", tmp_path / "s.safetensors", "--captions=1", "--head-steps=2"]
+    done = cli("fit-space", "-c", write_config(tmp_path), *words)
+    assert done.code == 2
+    assert "1 caption: training a head needs two" in done.stderr

@@ -50,7 +50,6 @@ def steps(config: Path, output: Path, overrides: list[str]) -> list[tuple[list[s
         f"--model.latent_space.fitted={space}",
         f"--data.features={features}",
         f"--trainer.default_root_dir={output}",
-        f"--trainer.logger.save_dir={output}",
         *overrides,
     ]
     use = ["-c", str(config)]

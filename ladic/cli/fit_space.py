@@ -84,6 +84,10 @@ def fit(space: TextLatentSpace, captions: list[str], options: Any) -> dict[float
         space.head.restrict(torch.unique(torch.cat([ids.flatten(), torch.tensor(always)])))
     steps = options.head_steps if options.head_steps is not None else (0 if space.trained_head else 2000)
     held_out = max(1, min(2000, len(ids) // 20))
+    if steps and len(ids) < 2:
+        raise UsageError(
+            f"{len(ids)} caption: one is held out, so training the head needs two; --head-steps=0 trains none"
+        )
     used = len(space.head.vocabulary)
     print(f"fit-space: {len(captions)} captions, {used} words, {steps} steps for the head", flush=True)
     if steps:

@@ -75,6 +75,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.callbacks": (
         (
             *BASE, *PLAIN, "ladic.components", "ladic.features", "ladic.captioner", "ladic.metrics", "ladic.callbacks",
+            "ladic.trace_pictures",
         ),
         (),
     ),

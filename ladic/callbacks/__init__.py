@@ -5,6 +5,15 @@ from ladic.callbacks.evaluation import CaptionEvaluation
 from ladic.callbacks.finite import FiniteLoss
 from ladic.callbacks.progress_lines import ProgressLines
 from ladic.callbacks.requeue import Requeue
+from ladic.callbacks.sample_logger import SampleLogger
 from ladic.callbacks.truth import TruthEvaluation
 
-__all__ = ["BatchPlan", "CaptionEvaluation", "FiniteLoss", "ProgressLines", "Requeue", "TruthEvaluation"]
+__all__ = [
+    "BatchPlan",
+    "CaptionEvaluation",
+    "FiniteLoss",
+    "ProgressLines",
+    "Requeue",
+    "SampleLogger",
+    "TruthEvaluation",
+]

@@ -25,11 +25,12 @@ _LONG = 200  # characters above which a text in the configuration (a vocabulary)
 
 
 class CaptionEvaluation(Callback):
-    """Gathers captions, dedupes them by image id, scores them on rank 0, logs the scores and writes three files.
+    """Gathers captions, dedupes them by image id, scores them on rank 0, logs the scores and writes four files.
 
     Into the run's folder go, with "val" or "test" for the split:
 
     - ``results_<split>.json``: the captions, in COCO's results format;
+    - ``references_<split>.json``: what they are scored against, for ``ladic score``;
     - ``per_image_<split>.json``: for each image its caption and the metrics that score single images;
     - ``scores_<split>.json``: the scores of the whole set and how they came about.
 
@@ -123,6 +124,7 @@ class CaptionEvaluation(Callback):
         write = write_json if not trainer.sanity_checking else lambda *_: None
         # First of all: captions are what took the time, and `ladic score` can score them later.
         write(folder / f"results_{split}.json", [{"image_id": i, "caption": c} for i, c in captions.items()])
+        write(folder / f"references_{split}.json", {str(i): gathered.references[i] for i in captions})
         started = time.perf_counter()
         scores = score_captions(captions, gathered.references, self.metrics[split])
         corpus = {**scores.corpus, **self._control(captions, gathered.references)}

@@ -9,10 +9,11 @@ from typing import Any, Literal
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from ladic.callbacks import BatchPlan, FiniteLoss, ProgressLines, Requeue
+from ladic.callbacks import BatchPlan, FiniteLoss, ProgressLines, Requeue, SampleLogger
 from ladic.callbacks.batch_plan import ScaleRule
 from ladic.checkpoint_io import AtomicCheckpointIO
 from ladic.cli.loggers import LogTo, chosen_loggers
@@ -82,6 +83,8 @@ def prepared(instantiate: Callable[..., Trainer], option: Callable[..., Any], **
         Requeue(option(config, "checkpoint_minutes")),
         ProgressLines(),
     ]
+    if any(not isinstance(logger, CSVLogger) for logger in trainer.loggers):
+        extras.append(SampleLogger())
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks += [extra for extra in extras if not any(type(one) is type(extra) for one in callbacks)]
     # Stable: what changes weights at the end of a step comes before what saves them.

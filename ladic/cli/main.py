@@ -54,6 +54,7 @@ COMMANDS = {
     "export": Command("export", "write encoder, denoiser step and decoder as ONNX and torch.export files"),
     "doctor": Command("doctor", "look at this machine and job: devices, Java, hub, disk, SLURM, reach between ranks"),
     "components": Command("components", "list the registered components and their options"),
+    "serve": Command("serve", "a web page and an HTTP API that caption pictures"),
     "completion": Command("completion", "print shell completion for bash, zsh or fish"),
     "configs": Command("configs", "list, print or locate the shipped configurations"),
 }

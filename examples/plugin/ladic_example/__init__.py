@@ -2,6 +2,6 @@
 
 from ladic_example.asymmetric import AsymmetricSampler
 from ladic_example.cells import CellEncoder
-from ladic_example.logistic import LogisticSchedule
+from ladic_example.laplace import LaplaceSchedule
 
-__all__ = ["AsymmetricSampler", "CellEncoder", "LogisticSchedule"]
+__all__ = ["AsymmetricSampler", "CellEncoder", "LaplaceSchedule"]

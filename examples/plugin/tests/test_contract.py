@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ladic_example import AsymmetricSampler, CellEncoder, LogisticSchedule
+from ladic_example import AsymmetricSampler, CellEncoder, LaplaceSchedule
 
 from ladic.components import CosineSchedule, DDIMSampler
 from ladic.errors import UsageError
@@ -14,9 +14,9 @@ def test_the_encoder_keeps_its_contract(options):
     check_image_encoder(CellEncoder(**options))
 
 
-@pytest.mark.parametrize("options", [{}, {"start": 0.0, "tau": 0.3}])
+@pytest.mark.parametrize("options", [{}, {"mean": -1.0, "scale": 1.5}])
 def test_the_schedule_keeps_its_contract(options):
-    check_noise_schedule(LogisticSchedule(**options))
+    check_noise_schedule(LaplaceSchedule(**options))
 
 
 @pytest.mark.parametrize("options", [{}, {"num_steps": 3, "time_difference": 0.0}])
@@ -38,10 +38,11 @@ def test_cells_say_what_is_in_them():
     assert tokens[7, 0, 14:].tolist() == [1, -1]
 
 
-def test_the_schedule_at_a_point_worked_out_by_hand():
-    # v(0) = 1 / (1 + e^3) = 0.047426, v(1/4) = 1 / (1 + e^1.5) = 0.182426, v(1) = 0.952574
-    alpha_bar = LogisticSchedule().alpha_bar(torch.tensor([0.25]))
-    torch.testing.assert_close(alpha_bar, torch.tensor([(0.952574 - 0.182426) / (0.952574 - 0.047426)]))
+def test_the_schedule_at_points_worked_out_by_hand():
+    """At t = 1/4, log(1 - 2/4) = -log 2: log SNR is log(2) / 2, and alpha_bar = 1 / (1 + 2^-1/2)."""
+    schedule = LaplaceSchedule()
+    torch.testing.assert_close(schedule.alpha_bar(torch.tensor([0.25])), torch.tensor([1 / (1 + 2**-0.5)]))
+    torch.testing.assert_close(schedule.log_snr(torch.tensor([0.5, 0.0])), torch.tensor([0.0, 11.5]), rtol=1e-2, atol=0)
 
 
 def walk(sampler):
@@ -71,7 +72,7 @@ def test_one_step_worked_out_by_hand():
     [
         (lambda: CellEncoder(cells=7), "the cells have to divide"),
         (lambda: CellEncoder(bins=0), "bins=0"),
-        (lambda: LogisticSchedule(tau=0), "tau > 0"),
+        (lambda: LaplaceSchedule(scale=0), "scale > 0"),
         (lambda: AsymmetricSampler(time_difference=-1), "time_difference=-1"),
     ],
 )

@@ -64,7 +64,9 @@ class OnnxCaptioner:
             if guidance["scale"] != 1 and guidance["stop"] - 1e-6 <= t <= guidance["start"] + 1e-6:
                 null = {name: np.repeat(value, len(noise), axis=0) for name, value in self.null.items()}
                 without = self.run("denoiser", x_t=x_t, t=times, x0_prev=before, **null)[0]
-                x0 = without + np.float32(guidance["scale"]) * (x0 - without)
+                guided = without + np.float32(guidance["scale"]) * (x0 - without)
+                spread = x0.std((1, 2), ddof=1, keepdims=True) / guided.std((1, 2), ddof=1, keepdims=True).clip(1e-6)
+                x0 = guided * (guidance["rescale"] * spread + 1 - guidance["rescale"]).astype(np.float32)
             if s > 0:
                 direction = (x_t - alpha_bar**0.5 * x0) / (1 - alpha_bar) ** 0.5
                 x_t = (next_alpha_bar**0.5 * x0 + (1 - next_alpha_bar) ** 0.5 * direction).astype(np.float32)

@@ -30,6 +30,7 @@ from ladic.components.noise_schedules.base import NoiseSchedule
 from ladic.components.samplers.base import Sampler
 from ladic.errors import UsageError
 from ladic.guidance import ClassifierFreeGuidance
+from ladic.targets import Target
 from ladic.types import ImagePreprocess
 
 FORMATS = ("onnx", "pt2")
@@ -49,6 +50,7 @@ class Exportable(Protocol):
     sampler: Sampler
     guidance: ClassifierFreeGuidance
     self_conditioning: float
+    target: Target
 
     def null_tokens(self, like: Tensor) -> Tensor: ...
 
@@ -124,7 +126,7 @@ def graphs(model: Exportable) -> list[Graph]:
     return [
         Graph("encoder", encoder, ("images",), ("image_tokens",), (images,)),
         Graph("context", _ContextOf(denoiser), ("image_tokens",), kept, (tokens,)),
-        Graph("denoiser", _Step(denoiser), ("x_t", "t", "x0_prev", *kept), ("x0",), step),
+        Graph("denoiser", _Step(model, denoiser), ("x_t", "t", "x0_prev", *kept), ("x0",), step),
         Graph("decoder", _Decode(space), ("x0",), ("logits",), (latent,)),
     ]
 
@@ -156,7 +158,7 @@ def write_facts(model: Exportable, folder: Path) -> None:
     encoder = model.image_encoder
     with torch.no_grad():
         null = model.null_tokens(torch.zeros(1, encoder.num_tokens, encoder.width))
-    np.save(folder / "null_tokens.npy", null.float().numpy())
+    np.save(folder / "null_tokens.npy", null.detach().float().numpy())
 
 
 def need_onnx() -> None:
@@ -248,12 +250,15 @@ class _ContextOf(nn.Module):
 
 
 class _Step(nn.Module):
-    def __init__(self, denoiser: Denoiser) -> None:
+    """One evaluation: the time that the network is told, and what it is asked for made into the clean latent."""
+
+    def __init__(self, model: Exportable, denoiser: Denoiser) -> None:
         super().__init__()
-        self.denoiser = denoiser
+        self.denoiser, self.target, self.ahead = denoiser, model.target, model.guidance.time_difference
 
     def forward(self, x_t: Tensor, t: Tensor, x0_prev: Tensor, *context: Tensor) -> Tensor:
-        return self.denoiser(x_t, t, Context(context), x0_prev)
+        told = (t + self.ahead).clamp_max(1.0) if self.ahead else t
+        return self.target.to_x0(self.denoiser(x_t, told, Context(context), x0_prev), x_t, t)
 
 
 class _Decode(nn.Module):

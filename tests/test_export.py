@@ -15,6 +15,7 @@ from ladic.datamodules.images import open_image
 from ladic.datamodules.transforms import to_tensor
 from ladic.errors import UsageError
 from ladic.export import export
+from ladic.guidance import ClassifierFreeGuidance, GuidedDenoiser
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is absent: pip install 'ladic[export]'")
 pytest.importorskip("onnxscript", reason="onnxscript is absent: pip install 'ladic[export]'")
@@ -50,14 +51,12 @@ def test_every_graph_is_there_in_both_formats(exported):
     assert facts["latent"] == {"length": 12, "width": 32}
 
 
-@pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_the_loop_around_the_graphs_gives_the_models_latents(exported, example, trained, tmp_path, scale):
+@pytest.mark.parametrize(("scale", "rescale"), [(1.0, 0.0), (2.0, 0.0), (3.0, 0.7)])
+def test_the_loop_around_the_graphs_gives_the_models_latents(exported, example, trained, tmp_path, scale, rescale):
     """The same pictures and noise through NumPy and onnxruntime, and through the model's own sampler."""
-    from ladic.guidance import ClassifierFreeGuidance, GuidedDenoiser
-
     files = [picture(tmp_path / f"{colour}.png", colour) for colour in ("red", "green", "blue")]
     runtime = example.OnnxCaptioner(exported)
-    runtime.facts["guidance"]["scale"] = scale
+    runtime.facts["guidance"].update(scale=scale, rescale=rescale)
     images = np.stack([runtime.pixels(file) for file in files])
     noise = np.random.default_rng(0).standard_normal((3, 12, 32), np.float32)
     found = runtime.latents(images, noise)
@@ -68,7 +67,7 @@ def test_the_loop_around_the_graphs_gives_the_models_latents(exported, example, 
     with torch.no_grad():
         tokens = model.image_encoder(pixels)
         null = model.denoiser.context(model.null_token.expand(1, tokens.shape[1], -1))
-        guidance = ClassifierFreeGuidance(scale)
+        guidance = ClassifierFreeGuidance(scale, rescale=rescale)
         denoise = GuidedDenoiser(model.denoiser, model.denoiser.context(tokens), null, guidance)
         start = torch.from_numpy(noise)
         expected = DDIMSampler(2).sample(denoise, start, model.noise_schedule, lambda: torch.zeros_like(start))
@@ -84,6 +83,24 @@ def test_the_example_captions_without_torch(exported, tmp_path):
     done = subprocess.run([sys.executable, "-c", script, *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{tmp_path / 'a.png'}: ")
+
+
+@pytest.mark.parametrize("prediction", ["v", "epsilon"])
+def test_a_step_gives_the_clean_latent_whatever_the_network_is_asked_for(trained, tmp_path, prediction):
+    """By the definition of v and epsilon (Salimans & Ho 2022), with the time that the network is told moved."""
+    model = LatentDiffusionCaptioner.load_from_checkpoint(
+        trained, prediction=prediction, guidance=ClassifierFreeGuidance(time_difference=0.1)
+    )
+    export(model, tmp_path, ["pt2"])
+    step = torch.export.load(tmp_path / "denoiser.pt2").module()
+    x_t, t, before = torch.randn(2, 12, 32), torch.tensor([0.5, 0.95]), torch.zeros(2, 12, 32)
+    with torch.no_grad():
+        context = model.denoiser.context(torch.randn(2, model.image_encoder.num_tokens, 16))
+        output = model.denoiser(x_t, torch.tensor([0.6, 1.0]), context, before)
+        alpha_bar = model.noise_schedule.alpha_bar(t).view(-1, 1, 1)
+        signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        expected = signal * x_t - noise * output if prediction == "v" else (x_t - noise * output) / signal
+        torch.testing.assert_close(step(x_t, t, before, *context.tensors), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_program_runs_in_torch_alone(exported):

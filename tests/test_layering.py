@@ -53,7 +53,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.frozen": (BASE, TRAINING),
     "ladic.hub": ((*BASE, "ladic.__version__", "ladic.checkpoints", "ladic.frozen", "ladic.model_card"), TRAINING),
     "ladic.model_card": (BASE, TRAINING),
-    "ladic.export": ((*BASE, *CONTRACTS, "ladic.guidance"), TRAINING),
+    "ladic.export": ((*BASE, *CONTRACTS, "ladic.guidance", "ladic.targets"), TRAINING),
     "ladic.human_study": ((*BASE, "ladic.metrics"), TRAINING),
     "ladic.human_page": ((*BASE, "ladic.human_study"), (*TRAINING, "torch")),
     "ladic.completion": ((*BASE, "ladic.catalog", "ladic.plugins", "ladic.cli.configs"), (*TRAINING, "torch")),

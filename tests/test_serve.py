@@ -289,6 +289,8 @@ def test_in_a_browser(browser, address, tmp_path):
     page.wait_for_selector("#film-1 li", timeout=60_000)
     assert page.locator("#film-0 li").count() == 5
     assert page.evaluate("parseFloat(getComputedStyle(document.querySelector('#film-0 li')).fontSize)") >= 13
+    beyond = "[...document.querySelectorAll('#film-0 li')].some(row => row.scrollWidth > row.clientWidth + 1)"
+    assert not page.evaluate(beyond), "words run into the other model's"
     if os.environ.get("LADIC_SCREENSHOTS"):
         page.wait_for_timeout(2500)
         page.screenshot(path=f"{os.environ['LADIC_SCREENSHOTS']}/watch.png")

@@ -24,9 +24,10 @@ CSS = """
 .ladic-others{margin:.4rem 0;padding-left:1.2rem}.ladic-others li{margin:.1rem 0}
 .ladic-fill{background:rgba(60,90,255,.16);border-radius:.3rem;padding:0 .25rem}
 .ladic-steps{list-style:none;margin:0;padding:0}
-.ladic-steps li{animation:ladic-appear .25s both;margin:.15rem 0;line-height:1.7}
-.ladic-steps small{display:inline-block;width:2.6rem;opacity:.6}
-.ladic-steps span{padding:.1rem .3rem;margin-right:.15rem;border-radius:.3rem;border:2px solid transparent}
+.ladic-steps li{animation:ladic-appear .25s both;display:flex;flex-wrap:wrap;gap:.15rem;align-items:baseline;
+margin:.35rem 0}
+.ladic-steps small{width:2.4rem;opacity:.6}
+.ladic-steps span{padding:0 .25rem;border-radius:.3rem;border:2px solid transparent}
 @keyframes ladic-appear{from{opacity:0}}
 """
 

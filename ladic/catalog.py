@@ -92,8 +92,21 @@ def find_components() -> list[Component]:
 
 
 def parameters_of(path: str) -> tuple[Parameter, ...]:
-    """Constructor arguments of a class of ours, by its import path, read from source."""
-    return tuple(_Sources({path.partition(".")[0]})._parameters(path))
+    """Constructor arguments of a class of ours, or fields of a dataclass, by its import path, read from source."""
+    sources = _Sources({path.partition(".")[0]})
+    found = sources.find_class(path)
+    if found is None or _constructor(found[1]) is not None:
+        return tuple(sources._parameters(path))
+    fields = (line for line in found[1].body if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name))
+    return tuple(
+        Parameter(
+            name=ast.unparse(line.target),
+            type=ast.unparse(line.annotation),
+            default=ast.unparse(line.value) if line.value else None,
+            help="",
+        )
+        for line in fields
+    )
 
 
 class _UnreadableError(Exception):

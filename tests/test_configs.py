@@ -152,9 +152,13 @@ def test_two_configurations_side_by_side(cli, tmp_path):
 
 
 def test_an_option_left_out_is_compared_by_its_default(cli, tmp_path):
-    files(tmp_path, one="model:\n  drop_image: 0.1\n  seed: 3\n", other="model:\n  num_candidates: 1\n")
+    one = "model:\n  drop_image: 0.1\n  seed: 3\n  guidance:\n    stop: 0.0\n    start: 0.5\n"
+    files(tmp_path, one=one, other="model:\n  num_candidates: 1\n")
     done = cli("configs", "diff", tmp_path / "one.yaml", tmp_path / "other.yaml")
-    assert [line.split() for line in done.stdout.splitlines()[1:]] == [["model.seed", "3", "0", "(default)"]]
+    assert [line.split() for line in done.stdout.splitlines()[1:]] == [
+        ["model.guidance.start", "0.5", "1.0", "(default)"],
+        ["model.seed", "3", "0", "(default)"],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,13 @@ from ladic.cli.bases import bases_of, read_mapping
 from ladic.cli.yaml_files import check_configs
 from ladic.errors import UsageError
 
-MODEL = "ladic.captioner.LatentDiffusionCaptioner"
+OWNERS = {
+    "model": "ladic.captioner.LatentDiffusionCaptioner",
+    "model.guidance": "ladic.guidance.ClassifierFreeGuidance",
+    "model.lr_schedule": "ladic.optim.WarmupDecay",
+}
+"""Classes that a configuration doesn't name because there is only one."""
+
 ABSENT = "—"
 """Where an option doesn't exist, or has no default that the source tells."""
 
@@ -107,8 +113,8 @@ class Signatures:
         if Signatures._known is None:
             components = find_components()
             Signatures._known = {component.name: _defaults(component.parameters) for component in components}
-            Signatures._known[MODEL] = _defaults(parameters_of(MODEL))
-        return Signatures._known.get(name if name == MODEL else name.rpartition(".")[2], {})
+            Signatures._known |= {path: _defaults(parameters_of(path)) for path in OWNERS.values()}
+        return Signatures._known.get(name if name in OWNERS.values() else name.rpartition(".")[2], {})
 
 
 def _defaults(parameters: Any) -> Values:
@@ -126,7 +132,7 @@ def _cell(key: str, side: Values, signatures: Signatures) -> tuple[Any, bool]:
     if key in side:
         return side[key], False
     owner, _, name = key.rpartition(".")
-    known = signatures.of(MODEL if owner == "model" else str(side.get(owner, "")))
+    known = signatures.of(OWNERS.get(owner) or str(side.get(owner, "")))
     value = known.get(name, ABSENT)
     return value, value != ABSENT
 

@@ -313,8 +313,9 @@ class LatentDiffusionCaptioner(LightningModule):
             t, rows = (cast(Tensor, self.all_gather(values)).flatten() for values in self._observed)
             self.time_sampling.observe(t, rows)
         size = len(batch["input_ids"])
-        # Over all ranks: what is logged is the loss of the global batch, whatever ranks it lies on.
-        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=size, sync_dist=True)
+        # Over all ranks: what is logged is the loss of the global batch, whatever ranks it lies on. In one message.
+        means = self.trainer.strategy.reduce(torch.stack([value.detach().float() for value in losses.values()]))
+        self.log_dict({f"train/{name}": mean for name, mean in zip(losses, means, strict=True)}, batch_size=size)
         self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=size)
         now = time.perf_counter()
         if self._last_batch is not None:

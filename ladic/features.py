@@ -140,7 +140,8 @@ def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, ensure_ascii=False, indent=None) + "\n", encoding="utf-8")
+    text = json.dumps(value, ensure_ascii=False, indent=None) + "\n"
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a character is \\ud83d in JSON too
     os.replace(temporary, path)
 
 

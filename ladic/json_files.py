@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 from pathlib import Path
 from typing import Any
 
 from ladic.errors import UsageError
+from ladic.memory import free_memory
 
 GROWTH = 8
 """Bytes of Python objects for a byte of JSON; about 6 were measured for lists of small objects."""
+
+HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""In JSON, what halves of characters look like; most are followed by the other half."""
 
 
 def read_text(path: str | Path) -> str:
@@ -30,7 +34,7 @@ def read_text(path: str | Path) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Its value.
+    """Its value, halves of characters in it replaced: few of what reads texts later can take them.
 
     Raises:
         ValueError: if it isn't JSON, or JSON nested too deep to be read.
@@ -40,16 +44,31 @@ def parse_json(text: str) -> Any:
         [1, 2]
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        return _mended(value) if HALF.search(text) else value
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
-def free_memory() -> int:
-    """Bytes that a process can still get."""
-    file = Path("/proc/meminfo")
-    if file.is_file():
-        for line in file.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def whole_characters(text: str) -> str:
+    """The same with U+FFFD for halves of characters, as an emoji cut in two leaves them.
+
+    Example:
+        >>> whole_characters("a dog \\ud83d") == "a dog \\ufffd"
+        True
+    """
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return whole_characters(value)
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    if isinstance(value, dict):
+        return {whole_characters(key): _mended(item) for key, item in value.items()}
+    return value

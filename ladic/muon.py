@@ -13,7 +13,7 @@ anything but matrices, and Lightning's automatic optimisation takes one optimise
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -99,7 +99,7 @@ class MuonAdamW(torch.optim.Optimizer):
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_add_(buffers, gradients)
             ahead = torch._foreach_add(gradients, buffers, alpha=group["momentum"])
-            updates = orthogonalize(torch.stack(list(ahead))).unbind()
+            updates = _like(ahead, orthogonalize(torch.stack([_whole(value) for value in ahead])).unbind())
             torch._foreach_add_(same, updates, alpha=-group["lr"] * 0.2 * max(rows, columns) ** 0.5)
 
     def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
@@ -123,6 +123,23 @@ class MuonAdamW(torch.optim.Optimizer):
             if name not in self.state[parameter]:
                 self.state[parameter][name] = torch.zeros_like(parameter)
         return [self.state[parameter][name] for parameter in parameters]
+
+
+def _whole(value: Any) -> Tensor:
+    """A matrix whose rows may lie on several ranks (``ladic.sharding``): singular values are those of the whole."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def _like(places: Sequence[Any], values: Sequence[Tensor]) -> list[Tensor]:
+    """Whole matrices, which every rank has, laid out over the ranks as others are."""
+    if not hasattr(places[0], "full_tensor"):
+        return list(values)
+    from torch.distributed.tensor import distribute_tensor
+
+    return [
+        distribute_tensor(value, place.device_mesh, place.placements, src_data_rank=None)
+        for place, value in zip(places, values, strict=True)
+    ]
 
 
 def _grad(parameter: Tensor) -> Tensor:

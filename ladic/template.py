@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ladic.errors import UsageError
+from ladic.json_files import whole_characters
 
 BLANK = re.compile(r"_{3,}(?:\{(\w*)\})?")
+MOST_WAYS = 1_000_000
+"""Of giving lengths to blanks; all are looked at before some are chosen."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Template:
         words: list[int | None] = []
         for blank in found:
             count = blank.group(1)
-            if count is not None and (not count.isdecimal() or not int(count)):
+            if count is not None and (not count.isdecimal() or len(count) > 4 or not int(count)):
                 raise UsageError(f"'{text}': '{blank.group()}' is no blank; write ___{{2}} for one of two words")
             words.append(None if count is None else int(count))
         edges = [0, *itertools.chain.from_iterable(blank.span() for blank in found), len(text)]
@@ -79,14 +82,15 @@ class Template:
             UsageError: naming a word that the tokenizer doesn't know.
         """
         pieces = []
-        for text in self.given:
+        for text in map(whole_characters, self.given):
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
             if tokenizer.unk_token_id in ids:
-                wrong = next(
+                unknown = (
                     word
                     for word in text.split()
                     if tokenizer.unk_token_id in tokenizer(word, add_special_tokens=False)["input_ids"]
                 )
+                wrong = next(unknown, text.strip())
                 raise UsageError(f"'{self.text}': the text model doesn't know '{wrong}'; write it in other words")
             pieces.append(ids)
         return pieces
@@ -111,6 +115,11 @@ class Template:
             raise UsageError(
                 f"'{self.text}': {fixed} tokens are given and the blanks take {least} or more; "
                 f"the model's length of {length} holds {length - 2}"
+            )
+        if longest ** self.words.count(None) > MOST_WAYS:
+            raise UsageError(
+                f"'{self.text}': more than {MOST_WAYS:,} ways to give {self.words.count(None)} blanks their lengths; "
+                "write ___{2} for one of two words where you know"
             )
         choices = [range(1, longest + 1) if count is None else (count,) for count in self.words]
         sizes = sorted((size for size in itertools.product(*choices) if sum(size) <= room), key=lambda s: (sum(s), s))

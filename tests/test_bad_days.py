@@ -1,5 +1,6 @@
 """Signals, resuming in mid-epoch, steps that are no numbers, full disks: through the command line, in one process."""
 
+import contextlib
 import errno
 import json
 import os
@@ -14,10 +15,12 @@ import torch
 from lightning import Callback
 from tiny_run import error_line, tiny_config, write_config
 
-from ladic.callbacks import requeue
+from ladic.callbacks import evaluation
 from ladic.checkpoint_io import AtomicCheckpointIO
 from ladic.checkpoints import find_checkpoint, newest_checkpoint, read_checkpoint
+from ladic.cli import lightning_cli
 from ladic.errors import UsageError
+from ladic.slurm import requeue, slurm_job, was_preempted
 
 EMA = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.9}}
 
@@ -92,9 +95,48 @@ def test_a_signal_stops_at_a_step_and_the_run_goes_on_to_the_same_weights(cli, t
     done = cli("fit", "-c", write_config(tmp_path, long_config(tmp_path)), "--ckpt_path=auto")
     assert done.code == 0, done.stderr
     assert f"begins at step {step}" in done.stdout
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)) == before
     resumed, whole = weights(tmp_path), weights(unbroken)
     assert resumed.keys() == whole.keys()
     assert [name for name in whole if not torch.equal(resumed[name], whole[name])] == []
+
+
+class Early(Callback):
+    """Sends a signal while the run is being set up, or at its first sanity check."""
+
+    def __init__(self, where: str, number: int) -> None:
+        self.where, self.number = where, number
+
+    def setup(self, trainer, pl_module, stage):
+        if self.where == "setup":
+            os.kill(os.getpid(), self.number)
+
+    def on_sanity_check_start(self, trainer, pl_module):
+        if self.where == "sanity":
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize(
+    ("where", "number"), [("import", signal.SIGTERM), ("setup", signal.SIGUSR1), ("sanity", signal.SIGTERM)]
+)
+def test_a_job_that_is_asked_to_go_before_its_first_step_goes_after_it(cli, tmp_path, monkeypatch, where, number):
+    script = tmp_path / "scontrol"
+    script.write_text('#!/bin/sh\necho "$@" >> "$(dirname "$0")/asked"\necho "PreemptTime=2026-11-25T10:00:00"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name, value in {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "x", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1",
+                        "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
+    early = {"class_path": "test_bad_days.Early", "init_args": {"where": where, "number": int(number)}}
+    if where == "import":
+        checked = lightning_cli.check_configs
+        monkeypatch.setattr(lightning_cli, "check_configs", lambda argv: (os.kill(os.getpid(), number), checked(argv)))
+    done = cli("fit", "-c", write_config(tmp_path, long_config(tmp_path, early, num_sanity_val_steps=1)))
+    assert done.code == 0, done.stderr
+    assert f"stopped at step 1, saved '{tmp_path / 'run' / 'resume.ckpt'}'; requeueing job 7" in done.stderr
+    assert "requeue 7" in (tmp_path / "asked").read_text().splitlines()
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)) == before
 
 
 def test_auto_begins_where_there_is_nothing_and_passes_over_what_is_broken(cli, tmp_path, trained):
@@ -176,20 +218,57 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_a_really_full_disk(tmp_path):
-    disk = tmp_path / "disk"
+class Fill(Callback):
+    """Leaves no room on the run's disk after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.step:
+            with (
+                contextlib.suppress(OSError),
+                open(Path(trainer.default_root_dir, "filler"), "wb", buffering=0) as file,
+            ):
+                while file.write(bytes(4096)):
+                    pass
+
+
+def test_a_really_full_disk(cli, tmp_path, unbroken):
+    shutil.copy(unbroken / "space.safetensors", tmp_path)
+    disk = tmp_path / "run"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("a tmpfs can't be mounted here")
     try:
-        saver = AtomicCheckpointIO()
-        saver.save_checkpoint({"ladic": {"format": 1}, "step": 1}, disk / "last.ckpt")
-        with pytest.raises(UsageError, match="no space left on the disk"):
-            saver.save_checkpoint({"ladic": {"format": 1}, "x": torch.zeros(2**20)}, disk / "last.ckpt")
-        assert read_checkpoint(disk / "last.ckpt")["step"] == 1
-        assert [path.name for path in disk.iterdir()] == ["last.ckpt"]
+        fill = {"class_path": "test_bad_days.Fill", "init_args": {"step": 5}}
+        words = ["--ckpt_path=auto", "--checkpoint_minutes=0"]
+        done = cli("fit", "-c", write_config(tmp_path, long_config(tmp_path, fill)), *words)
+        assert done.code == 2
+        line = error_line(done.stderr)
+        assert "no space left on the disk" in line
+        assert "intact" in line
+        for file in disk.glob("*.ckpt"):
+            read_checkpoint(file)
+        assert list(disk.glob("*.part")) == []
+        (disk / "filler").unlink()
+        done = cli("fit", "-c", write_config(tmp_path, long_config(tmp_path)), *words)
+        assert done.code == 0, done.stderr
+        assert "begins at step 0" not in done.stdout
+        resumed, whole = weights(tmp_path), weights(unbroken)
+        assert [name for name in whole if not torch.equal(resumed[name], whole[name])] == []
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_a_disk_too_full_for_captions(cli, tmp_path, monkeypatch):
+    def full(path, _):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(evaluation, "write_json", full)
+    done = cli("fit", "-c", write_config(tmp_path))
+    assert done.code == 2
+    assert error_line(done.stderr).startswith(f"'{tmp_path / 'run' / 'results_val.json'}': no space left on the disk;")
 
 
 def test_a_preempted_job_is_told_from_a_cancelled_one(tmp_path, monkeypatch):
@@ -198,26 +277,26 @@ def test_a_preempted_job_is_told_from_a_cancelled_one(tmp_path, monkeypatch):
     for shown, preempted in (("PreemptTime=2026-11-25T10:00:00", True), ("PreemptTime=None", False), ("", False)):
         script.write_text(f'#!/bin/sh\necho "JobId=7 PreemptEligibleTime=2026-11-25T10:00:00 {shown}"\n')
         script.chmod(0o755)
-        assert requeue.was_preempted("7") is preempted
+        assert was_preempted("7") is preempted
     script.write_text('#!/bin/sh\necho "$@" > "$(dirname "$0")/asked"\n')
-    requeue.requeue("7")
+    requeue("7")
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
     script.write_text("#!/bin/sh\necho Invalid job >&2\nexit 1\n")
     with pytest.raises(UsageError, match="scontrol requeue 7: Invalid job; submit the job again"):
-        requeue.requeue("7")
+        requeue("7")
 
 
 def test_array_jobs_are_requeued_task_by_task(monkeypatch):
     for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_NAME", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
-    assert requeue.slurm_job() is None
+    assert slurm_job() is None
     monkeypatch.setenv("SLURM_JOB_ID", "12")
-    assert requeue.slurm_job() == "12"
+    assert slurm_job() == "12"
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "11")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
-    assert requeue.slurm_job() == "11_3"
+    assert slurm_job() == "11_3"
     monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
-    assert requeue.slurm_job() is None
+    assert slurm_job() is None
 
 
 def test_the_batch_scripts_are_bash_and_give_each_job_a_folder(root):

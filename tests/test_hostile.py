@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_run import error_line, karpathy_entry, tiny_config, write_config
 
+from ladic import memory
 from ladic.checkpoint_io import AtomicCheckpointIO
 from ladic.checkpoints import read_checkpoint
 from ladic.datamodules.cleaning import CLEANINGS, clean
@@ -22,6 +23,7 @@ from ladic.datamodules.readers.karpathy import read_karpathy
 from ladic.datamodules.readers.paragraphs import read_paragraphs
 from ladic.datamodules.readers.split_list import read_splits
 from ladic.errors import UsageError
+from ladic.features import write_json
 from ladic.metrics.caption_files import read_captions, read_ids, read_references
 from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize
 from ladic.testing import tiny_text_space
@@ -156,6 +158,44 @@ def test_a_file_that_memory_can_not_hold_is_told_before_it_is_read(tmp_path):
     for read in (*READERS, read_ids):
         with pytest.raises(UsageError, match="larger than memory can hold"):
             read(file)
+
+
+def test_half_a_character_is_replaced_and_a_whole_one_kept(tmp_path):
+    entry = karpathy_entry("x.jpg", "train", ["a dog \ud83d runs", "a \U0001f600 cat"])
+    (tmp_path / "a.json").write_text(json.dumps({"images": [entry]}))
+    (record,) = read_karpathy(tmp_path / "a.json")
+    assert record.captions == ("a dog \ufffd runs", "a \U0001f600 cat")
+    tiny_text_space().tokenize(["a dog \ud83d runs"])
+    write_json(tmp_path / "b.json", ["\udc80.jpg"])  # a file's name that is no UTF-8
+    assert json.loads((tmp_path / "b.json").read_text()) == ["\udc80.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("line", "files"),
+    [
+        ("0::/system/job_7/step", {"system/job_7/memory.max": "3000000", "system/job_7/memory.current": "1000000",
+                                   "system/job_7/memory.stat": "file 5\ninactive_file 500000\n",
+                                   "system/job_7/step/memory.max": "max"}),
+        ("0::/", {"memory.max": "2500000", "memory.current": "0"}),
+        ("4:cpu,memory:/job_7", {"memory/job_7/memory.limit_in_bytes": "3000000",
+                                 "memory/job_7/memory.usage_in_bytes": "500000"}),
+        ("0::/of/the/host", {"memory.max": "2500000", "memory.current": "0"}),
+    ],
+)  # fmt: skip
+def test_memory_is_what_the_job_may_have(tmp_path, monkeypatch, line, files):
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text(f"7:devices:/x\n{line}\n")
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable:    8000000 kB\n")
+    for name, text in files.items():
+        file = tmp_path / "groups" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    monkeypatch.setattr(memory, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "groups")
+    assert memory.free_memory() == 2_500_000
+    (tmp_path / "a.json").write_text("[" + " " * 400_000 + "]")
+    with pytest.raises(UsageError, match="larger than memory can hold"):
+        read_karpathy(tmp_path / "a.json")
 
 
 JSON = st.recursive(

@@ -9,7 +9,7 @@ import pytest
 
 FOLDERS = {"ladic": "ladic", "components": "ladic.components", "datamodules": "ladic.datamodules"}
 KINDS = ("denoisers", "image_encoders", "latent_spaces", "noise_schedules", "samplers")
-BASE = ("ladic.errors", "ladic.json_files", "ladic.seeds", "ladic.spec", "ladic.types")
+BASE = ("ladic.errors", "ladic.json_files", "ladic.memory", "ladic.seeds", "ladic.spec", "ladic.types")
 CONTRACTS = tuple(f"ladic.components.{kind}.base" for kind in KINDS)
 PLAIN = tuple(
     f"ladic.{name}"
@@ -48,6 +48,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     },
     "ladic.metrics": ((*BASE, "ladic.metrics"), ("lightning", "pytorch_lightning")),
     "ladic.features": (BASE, TRAINING),  # files of image tokens: the captioner makes them, datamodules read them
+    "ladic.slurm": (("ladic.errors",), (*TRAINING, "torch")),
     "ladic.optim": (BASE, TRAINING),
     "ladic.muon": (BASE, TRAINING),
     "ladic.frozen": (BASE, TRAINING),
@@ -76,6 +77,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             *BASE, *PLAIN, "ladic.components", "ladic.features", "ladic.captioner", "ladic.metrics", "ladic.callbacks",
             "ladic.trace_pictures",
+            "ladic.slurm",
         ),
         (),
     ),

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ladic.components.latent_spaces.head import LMHead
 from ladic.components.latent_spaces.normalizer import LatentNormalizer
 from ladic.errors import UsageError
+from ladic.json_files import whole_characters
 from ladic.spec import Buildable, absolute
 from ladic.types import TokenBatch
 
@@ -78,7 +79,11 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
     def tokenize(self, captions: list[str]) -> TokenBatch:
         """Token ids and mask (B, L), cut or padded to the length of the space."""
         encoded = self.tokenizer(
-            captions, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
+            list(map(whole_characters, captions)),
+            padding="max_length",
+            truncation=True,
+            max_length=self.length,
+            return_tensors="pt",
         )
         return TokenBatch(encoded["input_ids"], encoded["attention_mask"])
 

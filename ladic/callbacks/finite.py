@@ -49,7 +49,8 @@ class FiniteLoss(Callback):
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         numbers = [torch.stack([torch.as_tensor(loss).float() for loss in self._losses]).sum()]
         if gradients and not scaled:
-            numbers.append(torch.nn.utils.get_total_norm(gradients))
+            norm = torch.nn.utils.get_total_norm(gradients)
+            numbers.append(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # of shards: over all ranks
         finite = bool(torch.isfinite(torch.stack([number.to(numbers[0].device) for number in numbers])).all())
         if trainer.strategy.reduce_boolean_decision(finite, all=True):
             self._in_a_row = 0

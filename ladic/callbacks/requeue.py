@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,12 +13,13 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from ladic.errors import UsageError
+from ladic.slurm import EarlySignals, requeue, slurm_job, was_preempted
 
 RESUME = "resume.ckpt"
 """The file in a run's folder that ``Requeue`` writes, each time over the last."""
 
 NOTHING, SAVE, REQUEUE, STOP = range(4)
-SIGNALS = {signal.SIGUSR1: REQUEUE, signal.SIGTERM: STOP}
+MEANING = {signal.SIGUSR1: REQUEUE, signal.SIGTERM: STOP}
 
 
 class Stopped(SystemExit):
@@ -36,6 +34,7 @@ class Requeue(Callback):
     - SIGUSR1 (``sbatch --signal=SIGUSR1@120``): the job is requeued and goes on at that step.
     - SIGTERM: the same if SLURM preempts the job; a job that was cancelled, or runs without SLURM, ends.
 
+    In a job, signals are noted from the start of the command on (``EarlySignals``) and obeyed after the first step.
     A signal during validation is obeyed at its next batch, with the checkpoint that was saved as validation began:
     averaged weights are swapped in there, and a later checkpoint would mix them up.
 
@@ -53,24 +52,37 @@ class Requeue(Callback):
             raise UsageError(f"Requeue.check_every_n_steps={check_every_n_steps}: need at least 1")
         self.minutes, self.check_every_n_steps = minutes, check_every_n_steps
         self.asked = NOTHING
+        self.early: EarlySignals | None = None
         self._before: dict[int, Any] = {}
         self._saved_at = 0.0
         self._step = -1
 
     # Handlers of this process; a handler that outlived the run would make the process deaf to SIGTERM.
 
-    # Lightning installs its own between on_fit_start and on_train_start.
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.asked = NOTHING
+        for number in self.early.numbers if self.early is not None else ():
+            self._note(number, None)
+        if stage == "fit" and slurm_job() is not None:  # elsewhere, what has not begun may as well be killed
+            self._listen()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.asked, self._saved_at, self._step = NOTHING, time.monotonic(), trainer.global_step
-        for number in SIGNALS:
+        self._saved_at, self._step = time.monotonic(), trainer.global_step
+        self._listen()
+
+    def _listen(self) -> None:
+        for number in MEANING:
             try:
-                self._before[number] = signal.signal(number, self._note)
+                before = signal.signal(number, self._note)
             except ValueError:  # not the main thread: whoever runs us there handles signals
                 break
+            self._before.setdefault(number, before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = max(self.asked, SIGNALS[signal.Signals(number)])
+        self.asked = max(self.asked, MEANING[signal.Signals(number)])
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._restore_handlers()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._restore_handlers()
@@ -133,37 +145,3 @@ class Requeue(Callback):
                 requeue(job)
         trainer.strategy.barrier("requeued")
         raise Stopped(0 if again else 128 + (signal.SIGUSR1 if wanted == REQUEUE else signal.SIGTERM))
-
-
-def slurm_job() -> str | None:
-    """Id of the SLURM batch job this runs in (with ``_TASK`` in an array); None elsewhere and in interactive ones."""
-    job = os.environ.get("SLURM_JOB_ID")
-    if job is None or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
-        return None
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else job
-
-
-def was_preempted(job: str) -> bool:
-    """Whether SLURM says that the job makes room for another, rather than having been cancelled."""
-    try:
-        shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, timeout=30).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    found = re.search(r"\bPreemptTime=(\S+)", shown)
-    return found is not None and found[1] not in ("None", "N/A", "Unknown")
-
-
-def requeue(job: str) -> None:
-    """Puts a job back into the queue.
-
-    Raises:
-        UsageError: if SLURM refuses; the checkpoint is there.
-    """
-    try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60)
-        reason = done.stderr.strip()
-    except (OSError, subprocess.TimeoutExpired) as error:
-        reason, done = str(error), None
-    if done is None or done.returncode:
-        raise UsageError(f"scontrol requeue {job}: {reason or 'failed'}; submit the job again, it goes on where it was")

@@ -13,11 +13,13 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from ladic.callbacks import BatchPlan, FiniteLoss, ProgressLines, Requeue, SampleLogger
+from ladic.callbacks import BatchPlan, EndTogether, FiniteLoss, ProgressLines, Requeue, SampleLogger
 from ladic.callbacks.batch_plan import ScaleRule
 from ladic.checkpoint_io import AtomicCheckpointIO
 from ladic.cli.loggers import LogTo, chosen_loggers
 from ladic.doctor.cluster import slurm_environment
+from ladic.errors import UsageError
+from ladic.slurm import EarlySignals
 
 
 def add_options(parser: LightningArgumentParser) -> None:
@@ -56,13 +58,19 @@ def add_options(parser: LightningArgumentParser) -> None:
     )
 
 
-def prepared(instantiate: Callable[..., Trainer], option: Callable[..., Any], **kwargs: Any) -> Trainer:
+def prepared(
+    instantiate: Callable[..., Trainer], option: Callable[..., Any], early: EarlySignals | None = None, **kwargs: Any
+) -> Trainer:
     """A trainer with atomic checkpoints, and with our callbacks unless the user's configuration has its own.
 
     Args:
         instantiate: makes the trainer from its configuration and these extras.
         option: ``option(config, name)`` of the parsed configuration, bound to the CLI.
+        early: signals since the command began, for ``Requeue``.
         kwargs: other extras.
+
+    Raises:
+        UsageError: for sharding by other means than ours, or with a precision that it can't have.
     """
     cli: Any = instantiate.__self__  # type: ignore[attr-defined]
     config = cli.config_init
@@ -76,12 +84,15 @@ def prepared(instantiate: Callable[..., Trainer], option: Callable[..., Any], **
     loggers = chosen_loggers(option(config, "trainer").get("logger"), option(config, "log_to"), root)
     if option(config, "trainer").get("enable_progress_bar") is None:  # a bar in a log file is a heap of characters
         kwargs["enable_progress_bar"] = sys.stdout.isatty()
+    if str(option(config, "trainer").get("strategy")).startswith("fsdp"):
+        kwargs["strategy"] = _sharded(option(config, "trainer"))
     trainer = instantiate(**kwargs, plugins=plugins, logger=loggers)
     extras: list[Callback] = [
         BatchPlan(option(config, "scale_lr"), option(config, "base_batch_size")),
         FiniteLoss(option(config, "nan")),
         Requeue(option(config, "checkpoint_minutes")),
         ProgressLines(),
+        EndTogether(),
     ]
     if any(not isinstance(logger, CSVLogger) for logger in trainer.loggers):
         extras.append(SampleLogger())
@@ -89,4 +100,25 @@ def prepared(instantiate: Callable[..., Trainer], option: Callable[..., Any], **
     callbacks += [extra for extra in extras if not any(type(one) is type(extra) for one in callbacks)]
     # Stable: what changes weights at the end of a step comes before what saves them.
     callbacks.sort(key=lambda one: (isinstance(one, Checkpoint), isinstance(one, Requeue)))
+    for callback in callbacks:
+        if isinstance(callback, Requeue):
+            callback.early = early
+    # Lightning's own SIGTERM handler broadcasts from inside the handler, in whatever collective the rank is just then,
+    # and ends the run with 0 and no checkpoint. `Requeue` is the one that listens.
+    trainer._signal_connector.register_signal_handlers = _no_handlers  # type: ignore[method-assign]
     return trainer
+
+
+def _no_handlers() -> None:
+    """Instead of Lightning's; a function by name, because strategies that spawn pickle the trainer."""
+
+
+def _sharded(trainer: Any) -> Any:
+    """The strategy behind ``--trainer.strategy=fsdp``."""
+    from ladic.sharding import ShardedStrategy
+
+    if trainer.strategy != "fsdp":
+        raise UsageError(f"trainer.strategy='{trainer.strategy}': there is no such sharding; accepted is 'fsdp'")
+    if str(trainer.precision) in ("16", "16-mixed"):
+        raise UsageError(f"trainer.precision={trainer.precision}: not with strategy=fsdp; use bf16-mixed or 32-true")
+    return ShardedStrategy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import sys
@@ -14,6 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import ladic.callbacks  # noqa: F401  # registers their short names: --trainer.callbacks+=CaptionEvaluation
+from ladic.callbacks.end_together import lost_process
 from ladic.captioner import LatentDiffusionCaptioner
 from ladic.checkpoints import find_checkpoint, newest_checkpoint, read_checkpoint
 from ladic.cli.bad_days import add_options, prepared
@@ -23,6 +25,7 @@ from ladic.cli.yaml_files import check_configs
 from ladic.datamodules import CaptionDataModule
 from ladic.errors import UsageError
 from ladic.plugins import load_plugins, one_line
+from ladic.slurm import EarlySignals
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
@@ -38,6 +41,7 @@ class CaptionerCLI(LightningCLI):
     """Lightning's CLI with our parser; ``parse_only`` stops before anything is built."""
 
     parse_only = False
+    early: EarlySignals | None = None
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         parser = OneLineParser(**kwargs)
@@ -73,7 +77,7 @@ class CaptionerCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         try:
-            return prepared(super().instantiate_trainer, self._get, **kwargs)
+            return prepared(super().instantiate_trainer, self._get, self.early, **kwargs)
         except UsageError:
             raise
         except ValueError as error:
@@ -93,8 +97,12 @@ class _Parsed(Exception):
         self.config = config
 
 
-def run(argv: list[str]) -> None:
+def run(argv: list[str], early: EarlySignals | None = None) -> None:
     """Parses and runs one of Lightning's subcommands.
+
+    Args:
+        argv: the subcommand and its words.
+        early: signals since the command began.
 
     Raises:
         UsageError: for anything the user can mend.
@@ -111,12 +119,26 @@ def run(argv: list[str]) -> None:
             """Only the one asked for: Lightning would build the parsers of all four, a third of a short run's time."""
             return {argv[0]: LightningCLI.subcommands()[argv[0]]}
 
+    Running.early = early
     try:
         Running(args=argv, **_settings())
     except FileNotFoundError as error:
         raise UsageError(f"{error.filename or error}: no such file") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f"'{error.filename}': " if error.filename else ""
+        raise UsageError(
+            f"{where}no space left on the disk; checkpoints saved before are intact: make room and go on with "
+            "--ckpt_path=auto"
+        ) from error
     except MisconfigurationException as error:
         raise UsageError(f"trainer: {one_line(error)}") from error
+    except RuntimeError as error:
+        told = lost_process(error)
+        if told is None:
+            raise
+        raise UsageError(told) from error
 
 
 def parse(argv: list[str]) -> Namespace:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ladic import __version__
 from ladic.errors import UsageError
 from ladic.plugins import one_line, unknown
+from ladic.slurm import EarlySignals
 
 
 class Command(NamedTuple):
@@ -29,7 +30,7 @@ class Command(NamedTuple):
 
 
 LIGHTNING = "lightning_cli"
-"""Module whose ``run(argv)`` gets all the words: Lightning has subcommands of its own."""
+"""Module whose ``run(argv, …)`` gets all the words: Lightning has subcommands of its own."""
 
 COMMANDS = {
     "fit": Command(LIGHTNING, "train a captioner from a configuration and flags"),
@@ -110,6 +111,10 @@ def _dispatch(argv: list[str]) -> int:
         raise UsageError(f"'{word}' comes before the subcommand; write `ladic SUBCOMMAND {word} …`")
     if word not in COMMANDS:
         raise unknown("subcommand", word, COMMANDS)
+    if word == "fit":  # before the seconds of imports: a job may be told to make room at any moment
+        with EarlySignals() as early:
+            importlib.import_module(f"ladic.cli.{LIGHTNING}").run(argv, early)
+        return 0
     module = importlib.import_module(f"ladic.cli.{COMMANDS[word].module}")
     if COMMANDS[word].module == LIGHTNING:
         module.run(argv)

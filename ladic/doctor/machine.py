@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ladic.doctor.finding import Finding
+from ladic.memory import free_memory, memory_limits
 
 LIBRARIES = ("ladic", "torch", "torchvision", "lightning", "transformers", "timm", "numpy")
 
@@ -87,10 +88,10 @@ def memory() -> Finding:
         return Finding("memory", "note", "not known on this system")
     values = {key: int(number) * 1024 for key, number in re.findall(r"^(\w+):\s+(\d+) kB", file.read_text(), re.M)}
     told = f"{gib(values['MemAvailable'])} of {gib(values['MemTotal'])} free"
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and limit.read_text().strip().isdigit():
-        told += f", limited to {gib(int(limit.read_text()))}"
-    return Finding("memory", "ok" if values["MemAvailable"] > 2 * 2**30 else "note", told)
+    limit = min((limit for limit, _ in memory_limits()), default=None)
+    if limit is not None and limit < values["MemTotal"]:
+        told += f", limited to {gib(limit)}"
+    return Finding("memory", "ok" if free_memory() > 2 * 2**30 else "note", told)
 
 
 def java() -> list[Finding]:

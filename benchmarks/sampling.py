@@ -156,15 +156,11 @@ class Bench:
         self.model = TrainedModel(run)
         self.pictures: Pictures = self.model.pictures(pictures)
         self.batch = batch
-        self.done = {}
-        if self.file.is_file():
-            lines = [json.loads(line) for line in self.file.read_text().splitlines() if line]
-            self.done = {json.dumps(line["cell"], sort_keys=True): line for line in lines}
+        self.done = stored(run)
+        if odd := {line["images"] for line in self.done.values()} - {len(self.pictures)}:
+            raise SystemExit(f"{self.file}: has cells of {odd.pop()} pictures; give --pictures alike, or move it away")
         self.drawn: dict[str, tuple[list[list[str]], int, float]] = {}
         self.rate: float | None = None
-
-    def key(self, cell: Cell) -> str:
-        return json.dumps(asdict(cell), sort_keys=True)
 
     def cost(self, cell: Cell) -> float:
         """Seconds that the cell will take, 0 where its draws are there."""
@@ -181,28 +177,26 @@ class Bench:
             self.model.draw(few, sampler_of(cell), guidance_of(cell), 1, self.batch)
             self.rate = (time.perf_counter() - started) / (2 * len(few))
 
-    def run(self, minutes: float) -> list[Cell]:
-        """Fills the table until the time is used up; returns the cells that didn't fit."""
+    def run(self, minutes: float) -> None:
+        """Fills the table until the time is used up, leaving out cells that don't fit."""
         self.measure()
-        todo = [cell for cell in cells(self.model.guided) if self.key(cell) not in self.done]
+        todo = [cell for cell in cells(self.model.guided) if key(cell) not in self.done]
         total, seen = 0.0, set()
         for cell in todo:
             if cell.draws not in seen:
                 total += self.cost(cell)
                 seen.add(cell.draws)
         print(f"{self.file.parent}: {len(todo)} cells to go, about {total / 60:.0f} minutes; {minutes:.0f} are given")
-        left, end = [], time.perf_counter() + 60 * minutes
+        end = time.perf_counter() + 60 * minutes
         for cell in todo:
             if time.perf_counter() + self.cost(cell) > end:
-                left.append(cell)
                 continue
             line = self.measured(cell)
             with self.file.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            self.done[self.key(cell)] = line
+            self.done[key(cell)] = line
             print(f"  {cell.group}: {cell.name}, {cell.steps} steps, scale {cell.scale}, {cell.candidates} by "
                   f"{cell.selector}: CIDEr-D {line['cider']:.3f}, NFE {line['nfe']}", flush=True)  # fmt: skip
-        return left
 
     def measured(self, cell: Cell) -> dict[str, Any]:
         """The line of a cell."""
@@ -211,6 +205,7 @@ class Bench:
             started = time.perf_counter()
             candidates, nfe = self.model.draw(self.pictures, sampler_of(cell), guidance_of(cell), needed, self.batch)
             known = self.drawn[cell.draws] = (candidates, nfe, time.perf_counter() - started)
+            self.rate = known[2] / evaluations(cell, len(self.pictures), self.model)  # as busy as the machine is now
         few = [captions[: cell.candidates] for captions in known[0]]
         started = time.perf_counter()
         captions, spent = self.model.choose(self.pictures, few, self.selector(cell.selector))
@@ -224,6 +219,7 @@ class Bench:
         return {
             "cell": asdict(cell),
             "images": len(self.pictures),
+            "guided": self.model.guided,
             "nfe": known[1],
             "selection_nfe": spent,
             "cider": float(scores.mean()),
@@ -253,20 +249,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     parser.add_argument("--pictures", type=int, default=100)
-    parser.add_argument("--minutes", type=float, default=20, help="for each run")
+    parser.add_argument("--minutes", type=float, default=20, help="for each run; 0 writes the page of what is there")
     parser.add_argument("--batch", type=int, default=128, help="rows sampled at once")
     options = parser.parse_args()
+    if options.minutes > 0:
+        for run in options.runs:
+            Bench(run, options.pictures, options.batch).run(options.minutes)
     benches, left = {}, {}
     for run in options.runs:
-        bench = Bench(run, options.pictures, options.batch)
-        rest = bench.run(options.minutes)
-        order = [bench.key(cell) for cell in cells(bench.model.guided)]
-        benches[run.name] = [bench.done[key] for key in order if key in bench.done]
+        lines = stored(run)
+        wanted = list(cells(any(line.get("guided", False) for line in lines.values())))
+        benches[run.name] = [lines[key(cell)] for cell in wanted if key(cell) in lines]
+        rest = [cell for cell in wanted if key(cell) not in lines]
         left[run.name] = sorted({f"{cell.group} {cell.name} at {cell.steps} steps" for cell in rest})
-    names = " ".join(str(run) for run in options.runs)
-    command = f"python -m benchmarks.sampling {names} --pictures {options.pictures}"
+    command = f"python -m benchmarks.sampling {' '.join(run.name for run in options.runs)}"
     (RESULTS / "sampling.md").write_text(page(benches, command, left), encoding="utf-8")
     print(f"wrote {RESULTS / 'sampling.md'}")
+
+
+def key(cell: Cell) -> str:
+    return json.dumps(asdict(cell), sort_keys=True)
+
+
+def stored(run: Path) -> dict[str, dict[str, Any]]:
+    """Lines of a run by their cell."""
+    file = run / "sampling.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines() if line] if file.is_file() else []
+    return {json.dumps(line["cell"], sort_keys=True): line for line in lines}
 
 
 if __name__ == "__main__":

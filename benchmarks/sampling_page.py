@@ -67,7 +67,7 @@ def grid(title: str, entries: list[Entry], scaled: bool = False) -> list[str]:
     lines = [
         f"### {title}",
         "",
-        f"| | {' | '.join(f'{steps} steps' for steps in columns)} |",
+        f"| | {' | '.join(f'{steps} step' + 's' * (steps > 1) for steps in columns)} |",
         f"|---|{'---|' * len(columns)}",
     ]
     for label, found in rows.items():

@@ -40,6 +40,8 @@ TYPOS = {
     "noise_schedules": ("CosinSchedule", "CosineSchedule"),
     "samplers": ("ddim", "DDIMSampler"),
     "selectors": ("BayesRiskSelector", "MinimumBayesRiskSelector"),
+    "postprocessors": ("CleanCaptions", "CleanCaption"),
+    "time_samplings": ("UniformTime", "UniformTimes"),
     "datamodules": ("Shapes", "ShapesDataModule"),
 }
 

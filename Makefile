@@ -24,7 +24,7 @@ typecheck: .venv/.installed-dev
 
 # Warnings are errors. The API pages read source; nothing is imported for them.
 docs: .venv/.installed-dev
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 install: .venv/.installed-dev
 

@@ -1,0 +1,39 @@
+"""What the documentation takes from the project when it is built: results, the table of commands, and the source."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def on_startup(**_: Any) -> None:
+    """Copies the source to ``build/docs/ladic``, where the API pages find ``ladic.components`` as it is installed."""
+    package = ROOT / "build" / "docs" / "ladic"
+    shutil.rmtree(package, ignore_errors=True)
+    without = shutil.ignore_patterns("__pycache__", "weights")
+    shutil.copytree(ROOT / "ladic", package, ignore=without)
+    for name in ("components", "datamodules"):
+        shutil.copytree(ROOT / name, package / name, ignore=without)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fills in ``<!-- results -->`` and ``<!-- commands -->``."""
+    return markdown.replace("<!-- results -->", results()).replace("<!-- commands -->", commands())
+
+
+def results() -> str:
+    """Every page of ``benchmarks/results``, one below the other, headings a level down."""
+    pages = sorted((ROOT / "benchmarks" / "results").glob("*.md"))
+    return "\n\n".join(re.sub(r"^(#+ )", r"#\1", page.read_text("utf-8"), flags=re.MULTILINE) for page in pages)
+
+
+def commands() -> str:
+    """A row for each subcommand, from the table that ``ladic --help`` prints."""
+    from ladic.cli.main import COMMANDS
+
+    rows = [f"| `ladic {name}` | {command.help} |" for name, command in COMMANDS.items()]
+    return "\n".join(["| command | what it does |", "|---|---|", *rows])

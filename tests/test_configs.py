@@ -3,6 +3,7 @@
 import re
 from importlib.util import find_spec
 
+import data_trees
 import pytest
 import yaml
 from tiny_run import BERT, TOKENIZER, error_line, tiny_config, write_config
@@ -10,7 +11,8 @@ from tiny_run import BERT, TOKENIZER, error_line, tiny_config, write_config
 from ladic.cli.configs import find_configs
 
 EVERY = find_configs()
-CONFIGS = {name: file for name, file in EVERY.items() if not name.startswith("trainer/")}
+CONFIGS = {name: file for name, file in EVERY.items() if not name.startswith(("trainer/", "data/"))}
+DATA = {name: file for name, file in EVERY.items() if name.startswith("data/")}
 TRAINERS = {name: file for name, file in EVERY.items() if name.startswith("trainer/")}
 
 
@@ -54,6 +56,19 @@ def test_a_trainer_goes_on_top_of_a_configuration(cli, name, tmp_path):
         TRAINERS[name].read_text()
     )["trainer"]
     assert len(trainer["callbacks"]) == 2  # those of the configuration stay
+
+
+@pytest.mark.filterwarnings("ignore:data.annotations", "ignore:.*training captions")
+@pytest.mark.parametrize("name", DATA)
+def test_data_goes_on_top_of_a_configuration_and_trains_a_step(cli, name, tmp_path):
+    make = {"data/coco": data_trees.coco_karpathy, "data/paragraphs": data_trees.stanford}
+    pictures = {"data/coco": data_trees.coco_pictures, "data/paragraphs": data_trees.genome_pictures}
+    text = make.get(name, data_trees.flickr_tokens)(tmp_path / "text")
+    images = pictures.get(name, data_trees.flickr_pictures)(tmp_path / "pictures")
+    small = ["--data.num_workers=0", "--data.batch_size=1", "--trainer.max_steps=1"]
+    places = [f"--data.annotations={text}", f"--data.images={images}"]
+    done = cli("fit", "-c", write_config(tmp_path), "-c", DATA[name], *places, *small)
+    assert done.code == 0, done.stderr
 
 
 def test_it_names_no_settings_twice(config):

@@ -47,6 +47,7 @@ COMMANDS = {
     "fit-phrases": Command("fit_phrases", "fit a detector of caption phrases on image tokens, to choose candidates by"),
     "fit-frequencies": Command("fit_frequencies", "count the n-grams of training captions, for CIDEr-D as a utility"),
     "cache-features": Command("cache_features", "save the image tokens of a frozen encoder for a datamodule"),
+    "data": Command("data", "check a configuration's data, or download a published data set"),
     "score": Command("score", "score a file of captions against references"),
     "convert": Command("convert", "released LaDiC weights to a checkpoint; a checkpoint to safetensors and back"),
     "report": Command("report", "draw the HTML report of a run"),

@@ -166,7 +166,8 @@ def test_cached_features_train_like_the_encoder(cli, config, tmp_path):
 
 
 def test_a_stopped_cache_goes_on(cli, config, tmp_path, monkeypatch):
-    words = ["cache-features", "-c", config, "--batch-size=4", "--output"]
+    four = 4 * 64 * 16 * 2 / 2**20  # pictures in a file
+    words = ["cache-features", "-c", config, "--batch-size=4", f"--file-megabytes={four}", "--output"]
     assert cli(*words, tmp_path / "whole").code == 0
     encode, calls = ConvEncoder.encode, []
 
@@ -181,10 +182,13 @@ def test_a_stopped_cache_goes_on(cli, config, tmp_path, monkeypatch):
         patch.setattr(ConvEncoder, "encode", stop)
         assert cli(*words, tmp_path / "stopped").code == 130
     refused = cli("fit", "-c", config, f"--data.features={tmp_path / 'stopped'}")
-    assert "train has 8 of 16 images" in error_line(refused.stderr)
+    assert "train has 2 of 4 files" in error_line(refused.stderr)
     assert cli(*words, tmp_path / "stopped").code == 0
-    whole, stopped = ((tmp_path / name / "train.npy").read_bytes() for name in ("whole", "stopped"))
+    whole, stopped = (
+        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("whole", "stopped")
+    )
     assert whole == stopped
+    assert "train-00003.npy" in whole
 
 
 def test_a_cache_of_something_else_is_refused(cli, config, tmp_path):
@@ -198,6 +202,10 @@ def test_a_cache_of_something_else_is_refused(cli, config, tmp_path):
     assert "4 images of train are not in it, the first is 'train-000016'" in error_line(more.stderr)
     test = cli("test", "-c", config, features)
     assert "test.json is missing" in error_line(test.stderr)
+    again = cli("cache-features", "-c", config, "--output", tmp_path / "features", "--", "--seed_everything=1")
+    assert "--overwrite to remove that one" in error_line(again.stderr)
+    clash = cli("cache-features", "-c", config, "--output", tmp_path / "x", "--views=3")
+    assert "--views 3 with data.augment='none'" in error_line(clash.stderr)
     trained = cli("fit", "-c", config, features, "--model.image_encoder.frozen=false")
     assert "can't be cached" in error_line(trained.stderr)
 

@@ -38,7 +38,7 @@ TRAINING = ("lightning", "pytorch_lightning", "torchmetrics")
 # The longest name that fits a module decides.
 RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.errors": ((), (*TRAINING, "torch")),
-    "ladic.types": ((), TRAINING),
+    "ladic.types": (("ladic.errors",), TRAINING),
     "ladic.spec": (("ladic.errors",), TRAINING),
     "ladic.plugins": (("ladic.errors",), (*TRAINING, "torch")),
     "ladic.catalog": (("ladic.errors", "ladic.plugins"), (*TRAINING, "torch")),
@@ -47,7 +47,8 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         for kind in KINDS
     },
     "ladic.metrics": ((*BASE, "ladic.metrics"), ("lightning", "pytorch_lightning")),
-    "ladic.features": (BASE, TRAINING),  # files of image tokens: the captioner makes them, datamodules read them
+    # Files of image tokens: the captioner makes them, datamodules read them.
+    "ladic.features": ((*BASE, "ladic.features"), TRAINING),
     "ladic.slurm": (("ladic.errors",), (*TRAINING, "torch")),
     "ladic.optim": (BASE, TRAINING),
     "ladic.muon": (BASE, TRAINING),

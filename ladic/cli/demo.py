@@ -57,7 +57,7 @@ def steps(config: Path, output: Path, overrides: list[str]) -> list[tuple[list[s
     return [
         (["pretrain-text", *use, "--output", str(text), *TEXT, "--", *overrides], text / "model.safetensors"),
         (["fit-space", *use, "--output", str(space), *SPACE, "--", *settings], space),
-        (["cache-features", *use, "--output", str(features), "--splits", "train,val,test", "--", *overrides], None),
+        (["cache-features", *use, "--output", str(features), *CACHE, "--", *overrides], None),
         (["fit", *use, *settings, *resume], None),
         (["test", *use, *settings, f"--ckpt_path={output}"], None),
         (["report", str(output), *use, "--", *overrides], None),
@@ -66,6 +66,7 @@ def steps(config: Path, output: Path, overrides: list[str]) -> list[tuple[list[s
 
 TEXT = ["--steps=300", "--captions=20000", "--batch-size=128", "--length=32"]
 SPACE = ["--captions=10000", "--head-steps=200"]
+CACHE = ["--splits=train,val,test", "--overwrite"]
 
 
 def run(command: list[str]) -> None:

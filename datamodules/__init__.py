@@ -11,6 +11,7 @@ from ladic.datamodules.karpathy import KarpathyDataModule
 from ladic.datamodules.shapes.datamodule import ShapesDataModule
 from ladic.datamodules.source import CaptionSource
 from ladic.datamodules.stanford_paragraph import StanfordParagraphDataModule
+from ladic.datamodules.webdataset import WebDatasetDataModule
 
 __all__ = [
     "CaptionDataModule",
@@ -21,4 +22,5 @@ __all__ = [
     "KarpathyDataModule",
     "ShapesDataModule",
     "StanfordParagraphDataModule",
+    "WebDatasetDataModule",
 ]

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from ladic.datamodules.order import Draw, ResumableLoader, TrainingOrder
+from ladic.datamodules.broken import without_broken
+from ladic.datamodules.images import BrokenImageError
+from ladic.datamodules.items import Collate, EvaluationItems, TrainingItems
+from ladic.datamodules.order import ByLength, ResumableLoader, TrainingOrder
 from ladic.datamodules.source import CaptionSource
-from ladic.datamodules.transforms import to_tensor
+from ladic.datamodules.subset import Subset
+from ladic.datamodules.transforms import AUGMENTS, Augment, to_tensor
 from ladic.errors import UsageError
 from ladic.features import FeatureCache
 from ladic.spec import Buildable
-from ladic.types import CaptionBatch, CaptionerLike
+from ladic.types import CaptionerLike
 
 SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
@@ -36,6 +42,11 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
         features: folder of cached image tokens; the encoder is then not run.
         limit_train: use only the first so many pictures for training.
         limit_eval: the same for validation and test.
+        augment: "crop" trains on random crops, "crop-flip" also on mirrored ones where no caption tells left from
+            right; with ``features``, on the views that were cached with the same.
+        group_by_length: batches of captions of like length (with unit "caption").
+        skip_broken: share of the training pictures that may be broken and are then left out; with more than 0 every
+            picture is read once before training. By default the first broken picture stops the run.
     """
 
     def __init__(
@@ -47,6 +58,9 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
         features: str | None = None,
         limit_train: int | None = None,
         limit_eval: int | None = None,
+        augment: Augment = "none",
+        group_by_length: bool = False,
+        skip_broken: float = 0.0,
     ) -> None:
         super().__init__()
         sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
@@ -55,11 +69,22 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
                 raise UsageError(f"data.{name}={value}: need at least 1")
         if unit not in ("caption", "image"):
             raise UsageError(f"data.unit='{unit}': accepted are 'caption' and 'image'")
+        if augment not in AUGMENTS:
+            raise UsageError(f"data.augment='{augment}': accepted are {', '.join(AUGMENTS)}")
+        if not 0 <= skip_broken < 1:
+            raise UsageError(f"data.skip_broken={skip_broken}: a share of the pictures, from 0 to below 1")
+        if group_by_length and unit != "caption":
+            raise UsageError(
+                "data.group_by_length=true: with unit 'image' a caption is drawn, so give data.unit=caption"
+            )
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.unit, self.features = unit, features
         self.limit_train, self.limit_eval = limit_train, limit_eval
+        self.augment: Augment = augment
+        self.group_by_length, self.skip_broken = group_by_length, skip_broken
         self.captioner: CaptionerLike | None = None
-        self._items: dict[str, CaptionItems] = {}
+        self._training: TrainingItems | None = None
+        self._evaluation: dict[str, EvaluationItems] = {}
         self._order: dict[str, int] = {}  # seed and sizes that the order of training follows, as in the checkpoint
 
     @abstractmethod
@@ -69,7 +94,7 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
     def split(self, name: str) -> CaptionSource:
         """``source``, cut to ``limit_train`` or ``limit_eval``."""
         source, limit = self.source(name), self.limit_train if name == "train" else self.limit_eval
-        return source if limit is None or limit >= len(source) else Head(source, limit)
+        return source if limit is None or limit >= len(source) else Subset(source, range(limit))
 
     def train_captions(self, limit: int | None = None) -> list[str]:
         """Captions of the training split, at most ``limit``, picture by picture: what a text space is fitted on."""
@@ -90,17 +115,64 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
         if self.captioner is None:
             raise UsageError("datamodule: call bind(captioner) first; preprocessing and tokeniser are the model's")
         for name in SPLITS[stage]:
-            source = self.split(name)
-            by_caption = name == "train" and self.unit == "caption"
-            self._items[name] = CaptionItems(source, self.captioner, by_caption, self._cache(name, source))
+            if name == "train":
+                self._training = self._training_items(self.captioner)
+            else:
+                source = self.split(name)
+                cache = self._cache(name, source)
+                self._evaluation[name] = EvaluationItems(self._to_evaluate(source, cache), self.captioner, cache)
+
+    def _to_evaluate(self, source: CaptionSource, cache: FeatureCache | None) -> CaptionSource:
+        """Pictures to evaluate on: all of them, or scores would not be those of the split."""
+        return source
+
+    def _training_items(self, captioner: CaptionerLike) -> TrainingItems:
+        source = self.split("train")
+        cache = self._cache("train", source)
+        known = None if cache is None else cache.broken
+        if self.skip_broken or known:
+            source = without_broken(source, self.skip_broken, self._run_folder(), known)
+        items = TrainingItems(source, captioner, self.unit == "caption", cache, self.augment)
+        rank_zero = self.trainer is None or self.trainer.is_global_zero
+        if items.tokens is not None and items.tokens.cut and rank_zero:
+            cut, count = items.tokens.cut, len(items.tokens)
+            warnings.warn(
+                f"{cut} of {count} training captions ({100 * cut / count:.3g} %) are longer than the latent space's "
+                f"{items.tokens.length} tokens and are cut, the longest has {items.tokens.longest}; "
+                "--model.latent_space.length sets it",
+                stacklevel=2,
+            )
+        return items
+
+    def _run_folder(self) -> Path | None:
+        return None if self.trainer is None else Path(self.trainer.default_root_dir)
 
     def _cache(self, split: str, source: CaptionSource) -> FeatureCache | None:
         if self.features is None:
             return None
         assert self.captioner is not None
         cache = FeatureCache(self.features, split)
-        cache.check(self.captioner.encoder_fingerprint(), [source.image_id(i) for i in range(len(source))])
+        ids = [source.image_id(index) for index in range(len(source))]
+        cache.check(self.captioner.encoder_fingerprint(), ids)
+        if split == "train":
+            cache.check_views(self.augment)
+        self._check_sample(cache, source, ids)
         return cache
+
+    def _check_sample(self, cache: FeatureCache, source: CaptionSource, ids: list[int | str]) -> None:
+        """Encodes a few pictures again; where only the cache was brought along, that can't be done and is told."""
+        captioner = self.captioner
+        assert captioner is not None
+
+        def encode(index: int) -> Tensor:
+            image = to_tensor(source.image(index), captioner.preprocess).unsqueeze(0)
+            with torch.inference_mode():
+                return captioner.image_tokens({"image_id": [ids[index]], "image": image.to(captioner.device)})[0]
+
+        try:
+            cache.check_sample(ids, encode)
+        except BrokenImageError as error:
+            warnings.warn(f"data.features='{self.features}': no sample was encoded again: {error}", stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on in the same order: the seed, and the sizes to compare with."""
@@ -111,8 +183,10 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in an order that follows from seed, epoch and step; it begins where the trainer's run goes on."""
-        items, order = self._items["train"], self._training_order(len(self._items["train"]))
         assert self.captioner is not None
+        assert self._training is not None
+        items = self._training
+        order = self._training_order(len(items))
         return ResumableLoader(
             items,
             batch_size=self.batch_size,
@@ -120,17 +194,14 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
             drop_last=len(order) >= self.batch_size,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            collate_fn=Collate(self.captioner, train=True),
+            collate_fn=Collate(self.captioner, items.tokens),
         )
 
     def _training_order(self, num_items: int) -> TrainingOrder:
-        trainer = self.trainer
-        seed = self._order.get("seed")
-        if seed is None:  # `seed_everything` left it there; ranks that were not given one have different ones
-            seed = torch.initial_seed() % 2**63
-            seed = seed if trainer is None else trainer.strategy.broadcast(seed)
+        trainer, seed = self.trainer, self._shared_seed()
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-        order = TrainingOrder(num_items, self.batch_size, seed, rank, world)
+        arrange = ByLength(self._lengths()) if self.group_by_length else None
+        order = TrainingOrder(num_items, self.batch_size, seed, rank, world, arrange)
         sizes = {"samples": num_items, "global_batch": order.global_batch}
         if trainer is not None:
             epoch, batches = position(trainer, len(order) // self.batch_size)
@@ -148,6 +219,20 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
         self._order = {"seed": seed, **sizes}
         return order
 
+    def _shared_seed(self) -> int:
+        """The seed that a checkpoint brought; at first the one that `seed_everything` left, of rank 0."""
+        if "seed" in self._order:
+            return self._order["seed"]
+        seed = torch.initial_seed() % 2**63
+        return seed if self.trainer is None else self.trainer.strategy.broadcast(seed)
+
+    def _lengths(self) -> Tensor:
+        """(N,) tokens of each training caption."""
+        assert self._training is not None
+        if self._training.tokens is None:
+            raise UsageError("data.group_by_length=true: these captions are made on the fly and have no lengths yet")
+        return self._training.tokens.lengths
+
     def val_dataloader(self) -> DataLoader[Any]:
         return self._loader("val")
 
@@ -160,10 +245,10 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
     def _loader(self, split: str) -> DataLoader[Any]:
         assert self.captioner is not None
         return DataLoader(
-            self._items[split],
+            self._evaluation[split],
             batch_size=self.eval_batch_size,
             num_workers=self.num_workers,
-            collate_fn=Collate(self.captioner, train=False),
+            collate_fn=Collate(self.captioner),
         )
 
 
@@ -175,76 +260,3 @@ def position(trainer: Any, batches_per_epoch: int) -> tuple[int, int]:
         return epochs.processed, 0
     whole = batches.processed >= batches_per_epoch
     return (epochs.processed + 1, 0) if whole else (epochs.processed, batches.processed)
-
-
-class CaptionItems(Dataset[dict[str, Any]]):
-    """Items of a split: a picture (or its cached tokens) with one caption to train on, or all to be scored with."""
-
-    def __init__(
-        self, source: CaptionSource, captioner: CaptionerLike, by_caption: bool, cache: FeatureCache | None
-    ) -> None:
-        self.source, self.preprocess, self.cache = source, captioner.preprocess, cache
-        self.pairs: list[tuple[int, int]] | None = None
-        if by_caption:
-            counts = [len(source.captions(index)) for index in range(len(source))]
-            self.pairs = [(index, which) for index, count in enumerate(counts) for which in range(count)]
-
-    def __len__(self) -> int:
-        return len(self.source) if self.pairs is None else len(self.pairs)
-
-    def __getitem__(self, item: int | Draw) -> dict[str, Any]:
-        """An item; where an epoch visits pictures, the draw's number says which caption comes with it."""
-        draw = item if isinstance(item, Draw) else Draw(item, 0)
-        index, which = (draw.item, draw.number) if self.pairs is None else self.pairs[draw.item]
-        captions, image_id = self.source.captions(index), self.source.image_id(index)
-        picture = (
-            {"image": to_tensor(self.source.image(index), self.preprocess)}
-            if self.cache is None
-            else {"image_tokens": self.cache.tokens(image_id)}
-        )
-        references = self.source.references(index)
-        texts = {"caption": captions[which % len(captions)], "references": references} if captions else {}
-        return {**picture, "image_id": image_id, **texts}
-
-
-class Collate:
-    """Items to a ``CaptionBatch``: token ids in training, references in evaluation (which must not see the target)."""
-
-    def __init__(self, captioner: CaptionerLike, train: bool) -> None:
-        self.captioner, self.train = captioner, train
-
-    def __call__(self, items: list[dict[str, Any]]) -> CaptionBatch:
-        batch: CaptionBatch = {"image_id": [item["image_id"] for item in items]}
-        if "image" in items[0]:
-            batch["image"] = torch.stack([item["image"] for item in items])
-        else:
-            batch["image_tokens"] = torch.stack([item["image_tokens"] for item in items])
-        if self.train:
-            tokens = self.captioner.tokenize([item["caption"] for item in items])
-            batch["input_ids"], batch["attention_mask"] = tokens.input_ids, tokens.attention_mask
-        elif "references" in items[0]:  # pictures to be captioned have none
-            batch["references"] = [item["references"] for item in items]
-            batch["caption"] = [item["caption"] for item in items]
-        return batch
-
-
-class Head(CaptionSource):
-    """The first pictures of a source."""
-
-    def __init__(self, source: CaptionSource, limit: int) -> None:
-        self.source, self.limit = source, limit
-
-    def __len__(self) -> int:
-        return self.limit
-
-    def image_id(self, index: int) -> int | str:
-        return self.source.image_id(index)
-
-    def captions(self, index: int) -> list[str]:
-        return self.source.captions(index)
-
-    def references(self, index: int) -> list[str]:
-        return self.source.references(index)
-
-    def image(self, index: int) -> Any:
-        return self.source.image(index)

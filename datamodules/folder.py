@@ -8,15 +8,18 @@ from typing import Any
 from PIL import Image
 
 from ladic.datamodules.base import CaptionDataModule
-from ladic.datamodules.images import SUFFIXES, open_image
+from ladic.datamodules.broken import without_broken
+from ladic.datamodules.images import SUFFIXES, BrokenImageError, open_image
 from ladic.datamodules.source import CaptionSource
 from ladic.errors import UsageError
+from ladic.features import FeatureCache
 
 
 class FolderDataModule(CaptionDataModule):
     """The pictures of a folder and of the folders in it, for ``ladic predict``.
 
     A picture is known by its path in the folder, e.g. ``holidays/beach 1.jpg``; pictures come in the order of these.
+    "skip_broken" says what share of them may be broken, as of training pictures elsewhere.
 
     Args:
         images: the folder.
@@ -32,11 +35,18 @@ class FolderDataModule(CaptionDataModule):
 
     def setup(self, stage: str) -> None:
         if stage != "predict":
+            asked = getattr(stage, "value", stage)  # Lightning's is an enum
             raise UsageError(
-                f"data=FolderDataModule: its pictures have no captions to {stage} with; use `ladic predict`, or "
+                f"data=FolderDataModule: its pictures have no captions to {asked} with; use `ladic predict`, or "
                 "KarpathyDataModule for captioned pictures of your own"
             )
         super().setup(stage)
+
+    def _to_evaluate(self, source: CaptionSource, cache: FeatureCache | None) -> CaptionSource:
+        known = None if cache is None else cache.broken
+        if not (self.skip_broken or known):
+            return source
+        return without_broken(source, self.skip_broken, self._run_folder(), known, split="test")
 
     def source(self, split: str) -> CaptionSource:
         if split != "test":
@@ -69,7 +79,10 @@ class FolderSource(CaptionSource):
         return []
 
     def image(self, index: int) -> Image.Image:
-        return open_image(self.path(index))
+        try:
+            return open_image(self.path(index))
+        except BrokenImageError as error:
+            raise BrokenImageError(f"{error}; --data.skip_broken=SHARE leaves broken pictures out") from error
 
     def path(self, index: int) -> Path:
         """Where the picture lies."""

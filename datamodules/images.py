@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-import warnings
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -24,20 +24,30 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         BrokenImageError: naming the file, if it is missing, empty, broken, cut off, or a decompression bomb.
     """
+    return decode_image(path, str(path))
+
+
+def decode_image(file: Path | IO[bytes], name: str) -> Image.Image:
+    """As ``open_image``, of an open file too.
+
+    Args:
+        file: path, or file open for reading.
+        name: for complaints.
+    """
     try:
-        with warnings.catch_warnings():
-            # Half of what Pillow calls a bomb, and odd EXIF: neither hinders reading.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", message=".*EXIF", category=UserWarning)
-            with Image.open(path) as image:
-                return as_rgb(image)
+        with Image.open(file) as image:
+            return as_rgb(image)
     except FileNotFoundError as error:
-        raise BrokenImageError(f"image '{path}': no such file") from error
+        raise BrokenImageError(f"image '{name}': no such file") from error
     except UnidentifiedImageError as error:
-        empty = "an empty file" if not path.stat().st_size else "not a picture that Pillow can read"
-        raise BrokenImageError(f"image '{path}': {empty}") from error
+        empty = (
+            "an empty file"
+            if isinstance(file, Path) and not file.stat().st_size
+            else "not a picture that Pillow can read"
+        )
+        raise BrokenImageError(f"image '{name}': {empty}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BrokenImageError(f"image '{path}': broken ({error})") from error
+        raise BrokenImageError(f"image '{name}': broken ({error})") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -25,12 +25,39 @@ restart arranges alike.
 """
 
 
+class ByLength:
+    """Arranges captions so that those of a batch are of like length, at random otherwise.
+
+    The order is cut into windows of ``window`` batches; a window's captions are sorted by length, and then all batches
+    are shuffled. What does not fill a batch stays last. Batches keep the latent space's full length, since a captioner
+    has to learn where captions end.
+
+    Args:
+        lengths: (N,) of the items.
+        window: batches that are sorted together.
+    """
+
+    def __init__(self, lengths: Tensor, window: int = 50) -> None:
+        self.lengths, self.window = lengths, window
+
+    def __call__(self, order: Tensor, global_batch: int, generator: torch.Generator) -> Tensor:
+        full = len(order) // global_batch * global_batch
+        if not full:
+            return order
+        windows = order[:full].split(self.window * global_batch)
+        ordered = torch.cat([window[self.lengths[window].argsort(stable=True)] for window in windows])
+        batches = ordered.view(-1, global_batch)
+        batches = batches[torch.randperm(len(batches), generator=generator)]
+        return torch.cat([batches.flatten(), order[full:]])
+
+
 class Draw(NamedTuple):
     """A sample to load.
 
     Attributes:
         item: index into the data set.
-        number: random and at least 0; says which of a picture's captions is taken (modulo their number).
+        number: random and at least 0; says which of a picture's captions is taken (modulo their number), and how the
+            picture is cropped.
     """
 
     item: int

@@ -211,6 +211,10 @@ class LatentDiffusionCaptioner(LightningModule):
         """Token ids and mask of captions, from the latent space."""
         return self.latent_space.tokenize(captions)
 
+    def token_lengths(self, captions: list[str]) -> list[int]:
+        """Tokens of captions before they are cut to the latent space's length."""
+        return self.latent_space.token_lengths(captions)
+
     def encoder_fingerprint(self) -> dict[str, str]:
         """What a feature cache must have been made with."""
         if not self.image_encoder.frozen:

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NotRequired, Protocol, TypedDict
 
+import torch
 from torch import Tensor
+
+from ladic.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -18,16 +21,25 @@ class ImagePreprocess:
     """How an image encoder wants its pictures.
 
     Attributes:
-        size: height and width in pixels; the picture is squashed to a square, as BLIP and LaDiC do.
+        size: height and width in pixels.
         mean: per channel, subtracted from values in [0, 1].
         std: per channel, divided by.
         interpolation: "bicubic" or "bilinear".
+        resize: "squash" makes a square of the picture, as BLIP and LaDiC do; "crop" scales its shorter side to ``size /
+            crop_share`` and takes the middle, as most classifiers do.
+        crop_share: in (0, 1], see ``resize``.
     """
 
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str = "bicubic"
+    resize: str = "squash"
+    crop_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.resize not in ("squash", "crop"):
+            raise UsageError(f"resize='{self.resize}': accepted are 'squash' and 'crop'")
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,14 @@ class CaptionerLike(Protocol):
     @property
     def preprocess(self) -> ImagePreprocess: ...
 
+    @property
+    def device(self) -> torch.device: ...
+
     def tokenize(self, captions: list[str]) -> TokenBatch: ...
+
+    def token_lengths(self, captions: list[str]) -> list[int]: ...
+
+    def image_tokens(self, batch: CaptionBatch) -> Tensor: ...
 
     def encoder_fingerprint(self) -> dict[str, str]: ...
 

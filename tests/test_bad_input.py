@@ -265,7 +265,8 @@ def test_a_missing_picture_stops_training_with_its_name(fit, tmp_path, workers):
     data["init_args"] |= {"num_workers": workers, "unit": "image"}  # two batches are all pictures
     (tmp_path / "images" / "train_3.jpg").unlink()
     line = fit(change=with_data(data))
-    assert line == f"image '{tmp_path / 'images' / 'train_3.jpg'}': no such file"
+    file = tmp_path / "images" / "train_3.jpg"
+    assert line == f"image '{file}': no such file; --data.skip_broken=SHARE leaves broken training pictures out"
 
 
 def test_a_picture_cut_off_stops_training_with_its_name(fit, tmp_path):

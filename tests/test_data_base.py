@@ -8,7 +8,10 @@ from tiny_run import karpathy_data, karpathy_entry, karpathy_tree, picture, writ
 
 from ladic.components.image_encoders import ConvEncoder, TimmEncoder
 from ladic.datamodules import KarpathyDataModule, ShapesDataModule
-from ladic.datamodules.images import open_image
+from ladic.datamodules.broken import without_broken
+from ladic.datamodules.items import Collate
+from ladic.datamodules.order import Draw
+from ladic.datamodules.token_table import TokenTable
 from ladic.datamodules.transforms import to_tensor
 from ladic.errors import UsageError
 from ladic.testing import tiny_text_space
@@ -18,14 +21,20 @@ PLAIN = ImagePreprocess(size=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), inter
 
 
 class Captioner:
-    """The three things that a datamodule asks of a model."""
+    """What a datamodule asks of a model."""
 
-    def __init__(self, preprocess=PLAIN):
+    device = torch.device("cpu")
+
+    def __init__(self, preprocess=PLAIN, length=12):
         self.preprocess = preprocess
         self.space = tiny_text_space()
+        self.space.length = length
 
     def tokenize(self, captions):
         return self.space.tokenize(captions)
+
+    def token_lengths(self, captions):
+        return self.space.token_lengths(captions)
 
     def encoder_fingerprint(self):
         return {}
@@ -125,35 +134,108 @@ def test_a_picture_of_the_right_size_is_not_resampled():
     assert torch.equal((tensor * 255).round().byte(), torch.from_numpy(pixels).permute(2, 0, 1))
 
 
-def test_a_picture_is_turned_as_its_exif_says(tmp_path):
-    image = Image.new("RGB", (40, 20), "white")
-    image.paste((0, 0, 0), (0, 0, 20, 20))  # black on the left
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned right by a quarter: black on top
-    image.save(tmp_path / "turned.png", exif=exif)
-    opened = open_image(tmp_path / "turned.png")
-    assert opened.size == (20, 40)
-    assert opened.getpixel((10, 5)) == (0, 0, 0)
-    assert opened.getpixel((10, 35)) == (255, 255, 255)
+def test_token_ids_made_beforehand_are_the_tokenizers(tmp_path):
+    captioner = Captioner()
+    captions = ["a red circle", "a red square", "circle", "", "red " * 40]
+    table = TokenTable(captions, captioner)
+    rows = [4, 0, 3, 2, 1, 0]
+    made, asked = table.rows(rows), captioner.tokenize([captions[row] for row in rows])
+    assert torch.equal(made.input_ids, asked.input_ids)
+    assert torch.equal(made.attention_mask, asked.attention_mask)
+    assert table.lengths.tolist() == captioner.tokenize(captions).attention_mask.sum(1).tolist()
+    assert (table.cut, table.longest, len(table)) == (1, 42, 5)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "YCbCr"])
-def test_every_kind_of_picture_becomes_rgb(tmp_path, mode):
-    image = Image.new("L", (10, 10), 200).convert("I").convert("I;16") if mode == "I;16" else None
-    image = image or Image.new("RGB", (10, 10), (255, 255, 255)).convert(mode)
-    file = tmp_path / f"x.{'jpg' if mode in ('CMYK', 'YCbCr') else 'png'}"
-    image.save(file)
-    opened = open_image(file)
-    assert (opened.mode, opened.size) == ("RGB", (10, 10))
-    if mode != "I;16":
-        assert min(opened.getpixel((5, 5))) > 250
+@pytest.mark.parametrize("unit", ["caption", "image"])
+def test_token_ids_of_a_batch_are_those_of_its_captions(tmp_path, unit):
+    data = ready(flickr(tmp_path, unit=unit))
+    items = data.train_dataloader().dataset
+    for number in range(5):
+        draw = Draw(3, number)
+        batch = Collate(data.captioner, items.tokens)([items[draw]])
+        captions = items.source.captions(3 if unit == "image" else 0)
+        asked = data.captioner.tokenize([captions[number if unit == "image" else 3]])
+        assert torch.equal(batch["input_ids"], asked.input_ids)
 
 
-def test_sixteen_bit_greys_keep_their_brightness(tmp_path):
-    Image.fromarray(np.full((10, 10), 0x8000, dtype=np.uint16)).save(tmp_path / "x.png")
-    assert 120 < open_image(tmp_path / "x.png").getpixel((5, 5))[0] < 136
+def test_captions_that_are_cut_are_counted_and_told_once(tmp_path):
+    data = flickr(tmp_path)
+    with pytest.warns(UserWarning, match=r"40 of 40 training captions \(100 %\) are longer than .* 3 t") as told:
+        ready(data, Captioner(length=3))
+    assert len(told) == 1
+    assert "--model.latent_space.length sets it" in str(told[0].message)
 
 
-def test_transparent_pixels_do_not_show_what_they_hide(tmp_path):
-    Image.new("RGBA", (10, 10), (255, 0, 0, 0)).save(tmp_path / "x.png")
-    assert open_image(tmp_path / "x.png").getpixel((5, 5)) == (255, 255, 255)
+def test_batches_grouped_by_length_are_and_visit_everything(tmp_path):
+    words = ["red"] * 12
+    entries = []
+    for number in range(12):
+        picture(tmp_path / "images" / f"{number}.png")
+        entries.append(karpathy_entry(f"{number}.png", "train", [" ".join(words[: number % 6 + 1])]))
+    entries.append({**entries[0], "split": "val", "filename": "0.png"})
+    write_json(tmp_path / "dataset.json", {"images": entries})
+    settings = {"batch_size": 2, "unit": "caption", "group_by_length": True}
+    data = ready(KarpathyDataModule(**karpathy_data(tmp_path, **settings)["init_args"]))
+    batches = list(data.train_dataloader())
+    assert sorted(image_id for batch in batches for image_id in batch["image_id"]) == sorted(
+        f"{n}.png" for n in range(12)
+    )
+    assert all(len(set(batch["attention_mask"].sum(1).tolist())) == 1 for batch in batches)
+    lengths = [int(batch["attention_mask"][0].sum()) for batch in batches]
+    assert lengths != sorted(lengths), "batches come in random order"
+
+
+def test_wrong_data_options_are_refused():
+    for options, message in [
+        ({"augment": "flip"}, "data.augment='flip': accepted are none, crop, crop-flip"),
+        ({"skip_broken": 1.0}, "data.skip_broken=1.0: a share"),
+        ({"unit": "image", "group_by_length": True}, "give data.unit=caption"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            ShapesDataModule(**options)
+    with pytest.raises(UsageError, match="have no lengths yet"):
+        ready(ShapesDataModule(num_train=4, unit="caption", group_by_length=True)).train_dataloader()
+
+
+def broken_tree(tmp_path, **options):
+    data = flickr(tmp_path, unit="image", **options)
+    (tmp_path / "images" / "train_2.jpg").write_bytes(b"")
+    (tmp_path / "images" / "train_5.jpg").unlink()
+    return data
+
+
+def test_broken_training_pictures_are_left_out_up_to_a_share_and_listed(tmp_path):
+    data = broken_tree(tmp_path, skip_broken=0.25)
+    with pytest.warns(UserWarning, match=r"2 of 8 pictures of train are broken \(25 %\), the first: .*train_2\.jpg"):
+        loader = ready(data).train_dataloader()
+    seen = {image_id for _ in range(4) for batch in loader for image_id in batch["image_id"]}
+    assert seen == {f"train_{number}.jpg" for number in (0, 1, 3, 4, 6, 7)}, "left out, and nothing in their place"
+
+
+def test_more_broken_pictures_than_stated_stop_the_run(tmp_path):
+    with pytest.raises(UsageError, match=r"data\.skip_broken=0\.2: 2 of 8 pictures of train are broken"):
+        ready(broken_tree(tmp_path, skip_broken=0.2))
+    data = ready(flickr(tmp_path / "other", unit="image"))
+    (tmp_path / "other" / "images" / "train_2.jpg").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"train_2\.jpg': an empty file; --data\.skip_broken=SHARE leaves broken"):
+        list(data.train_dataloader())
+
+
+def test_the_list_of_broken_pictures_is_kept_and_used_again(tmp_path, capsys):
+    source, folder = broken_tree(tmp_path).source("train"), tmp_path / "run"
+    with pytest.warns(UserWarning, match=r"all are listed in .*broken_train\.json"):
+        assert len(without_broken(source, 0.5, folder)) == 6
+    picture(tmp_path / "images" / "train_5.jpg")
+    with pytest.warns(UserWarning, match="2 of 8"):
+        without_broken(source, 0.5, folder)
+    assert "remove it to look again" in capsys.readouterr().err
+    (folder / "broken_train.json").unlink()
+    with pytest.warns(UserWarning, match="1 of 8"):
+        without_broken(source, 0.5, folder)
+
+
+def test_a_broken_picture_stops_evaluation_whatever_share_is_stated(tmp_path):
+    data = ready(flickr(tmp_path, skip_broken=0.9))
+    (tmp_path / "images" / "val_0.jpg").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"val_0\.jpg': not a picture that Pillow can read$"):
+        list(data.val_dataloader())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ class HFVisionEncoder(ImageEncoder):
         mean: per channel; None takes the model's own.
         std: per channel; None takes the model's own.
         frozen: no gradients, always in eval mode.
+        resize: "squash" makes a square of the picture, "crop" scales its shorter side and takes the middle.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class HFVisionEncoder(ImageEncoder):
         mean: tuple[float, float, float] | None = None,
         std: tuple[float, float, float] | None = None,
         frozen: bool = True,
+        resize: Literal["squash", "crop"] = "squash",
     ) -> None:
         super().__init__()
         if (model is None) == (config is None):
@@ -53,7 +55,9 @@ class HFVisionEncoder(ImageEncoder):
         size = image_size or vision.image_size
         self.interpolate = size != vision.image_size
         own_mean, own_std = _pixel_statistics(model, vision.model_type)
-        self.preprocess = ImagePreprocess(size=size, mean=tuple(mean or own_mean), std=tuple(std or own_std))
+        self.preprocess = ImagePreprocess(
+            size=size, mean=tuple(mean or own_mean), std=tuple(std or own_std), resize=resize
+        )
         self.width = vision.hidden_size
         self.frozen = frozen
         if frozen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +28,8 @@ class TimmEncoder(ImageEncoder):
         mean: per channel; None takes the model's own.
         std: per channel; None takes the model's own.
         frozen: no gradients, always in eval mode.
+        resize: "squash" makes a square of the picture, "crop" takes its middle square, of the share that the model was
+            tested with.
     """
 
     model: Any  # timm's classes share no typed base
@@ -42,6 +44,7 @@ class TimmEncoder(ImageEncoder):
         mean: tuple[float, float, float] | None = None,
         std: tuple[float, float, float] | None = None,
         frozen: bool = True,
+        resize: Literal["squash", "crop"] = "squash",
     ) -> None:
         super().__init__()
         import timm
@@ -70,6 +73,8 @@ class TimmEncoder(ImageEncoder):
             mean=tuple(mean or config["mean"]),
             std=tuple(std or config["std"]),
             interpolation=config["interpolation"] if config["interpolation"] in ("bilinear", "bicubic") else "bicubic",
+            resize=resize,
+            crop_share=config["crop_pct"] if resize == "crop" else 1.0,
         )
         self.frozen = frozen
         if frozen:

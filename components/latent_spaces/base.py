@@ -87,6 +87,10 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
         )
         return TokenBatch(encoded["input_ids"], encoded["attention_mask"])
 
+    def token_lengths(self, captions: list[str]) -> list[int]:
+        """Tokens of each caption before it is cut, [CLS] and [SEP] included."""
+        return [len(ids) for ids in self.tokenizer(captions, verbose=False)["input_ids"]]
+
     def special_positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, L) bool: [CLS], [SEP] and [PAD], wherever they stand."""
         special = [self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.tokenizer.pad_token_id]

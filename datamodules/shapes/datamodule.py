@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from ladic.datamodules.base import CaptionDataModule
 from ladic.datamodules.shapes.source import ShapesSource
@@ -19,13 +19,8 @@ class ShapesDataModule(CaptionDataModule):
         size: side of the pictures in pixels.
         paragraphs: one paragraph for each scene instead of five captions.
         world_seed: of the scenes.
-        batch_size: as in ``CaptionDataModule``.
-        eval_batch_size: as in ``CaptionDataModule``.
-        num_workers: as in ``CaptionDataModule``.
         unit: as in ``CaptionDataModule``.
-        features: as in ``CaptionDataModule``.
-        limit_train: as in ``CaptionDataModule``.
-        limit_eval: as in ``CaptionDataModule``.
+        options: the others of ``CaptionDataModule``.
     """
 
     def __init__(
@@ -35,15 +30,10 @@ class ShapesDataModule(CaptionDataModule):
         size: int = 64,
         paragraphs: bool = False,
         world_seed: int = 0,
-        batch_size: int = 64,
-        eval_batch_size: int = 64,
-        num_workers: int = 0,
         unit: Literal["caption", "image"] = "image",
-        features: str | None = None,
-        limit_train: int | None = None,
-        limit_eval: int | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, unit, features, limit_train, limit_eval)
+        super().__init__(unit=unit, **options)
         self.num_train, self.num_eval, self.size = num_train, num_eval, size
         self.paragraphs, self.world_seed = paragraphs, world_seed
 

@@ -36,6 +36,8 @@ class ShapesSource(CaptionSource):
     'a big striped white star in the top right corner'
     """
 
+    stored = False
+
     def __init__(self, split: str, num_scenes: int, seed: int = 0, size: int = 64, paragraphs: bool = False) -> None:
         if split not in SPLITS:
             raise UsageError(f"split='{split}' is not a split of the shapes data: choose one of {', '.join(SPLITS)}")

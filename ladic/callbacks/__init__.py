@@ -1,6 +1,7 @@
 """Callbacks: evaluation, what is written during a run, and what keeps a run alive."""
 
 from ladic.callbacks.batch_plan import BatchPlan
+from ladic.callbacks.caption_writer import CaptionWriter
 from ladic.callbacks.end_together import EndTogether
 from ladic.callbacks.evaluation import CaptionEvaluation
 from ladic.callbacks.finite import FiniteLoss
@@ -12,6 +13,7 @@ from ladic.callbacks.truth import TruthEvaluation
 __all__ = [
     "BatchPlan",
     "CaptionEvaluation",
+    "CaptionWriter",
     "EndTogether",
     "FiniteLoss",
     "ProgressLines",

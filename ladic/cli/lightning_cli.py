@@ -14,7 +14,7 @@ from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-import ladic.callbacks  # noqa: F401  # registers their short names: --trainer.callbacks+=CaptionEvaluation
+from ladic.callbacks import CaptionWriter  # and all others: --trainer.callbacks+=CaptionEvaluation
 from ladic.callbacks.end_together import lost_process
 from ladic.captioner import LatentDiffusionCaptioner
 from ladic.checkpoints import find_checkpoint, newest_checkpoint, read_checkpoint
@@ -77,11 +77,15 @@ class CaptionerCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         try:
-            return prepared(super().instantiate_trainer, self._get, self.early, **kwargs)
+            trainer = prepared(super().instantiate_trainer, self._get, self.early, **kwargs)
         except UsageError:
             raise
         except ValueError as error:
             raise UsageError(f"trainer: {one_line(error)}") from error
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        if self.subcommand == "predict" and not any(isinstance(one, CaptionWriter) for one in callbacks):
+            callbacks.append(CaptionWriter())
+        return trainer
 
     def before_fit(self) -> None:
         """``--ckpt_path=auto`` goes on from the run's newest whole checkpoint, or begins where there is none."""
@@ -223,6 +227,7 @@ NOISE = (
     "Consider setting `persistent_workers",
     "in eval mode at the start of training",  # frozen parts are meant to be
     "lr_scheduler.step",
+    "`IterableDataset` has `__len__` defined",  # streams of shards count their batches
     "`tensorboardX` has been removed",
     "is not supported by the model summary",
     "It is recommended to use `self.log(",  # about sync_dist: our scores are the same on every rank already

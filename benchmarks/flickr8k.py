@@ -53,7 +53,7 @@ def main() -> None:
         "",
         "| | of their own pictures | of other pictures (control) |",
         "|---|---|---|",
-        *(f"| {name} | {scores[name]:.4f} | {scores[name + '_shuffled']:.4f} |" for name in scores if "_" not in name),
+        *(f"| {name} | {scores[name]:.4f} | {control(scores, name)} |" for name in scores if "_" not in name),
         "",
         f"CIDEr-D is {ratio:.1f} times that of the same captions assigned to other pictures.",
         "",
@@ -74,6 +74,11 @@ def main() -> None:
         lines.append(f"| {image_id} | {captions[image_id]} | {source.captions(index)[0]} |")
     (RESULTS / "flickr8k.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"wrote {RESULTS / 'flickr8k.md'}: CIDEr-D {scores['CIDEr-D']:.4f}, {ratio:.1f} times the control")
+
+
+def control(scores: dict[str, float], name: str) -> str:
+    """The score of captions assigned to other pictures, where it is measured: BLEU and CIDEr-D."""
+    return f"{scores[name + '_shuffled']:.4f}" if name + "_shuffled" in scores else ""
 
 
 def trained(minutes: list[tuple[int, float]]) -> list[float]:

@@ -51,9 +51,18 @@ def complete(line: str, commands: Mapping[str, str]) -> list[str]:
 
 
 def options_of(module: str) -> list[str]:
-    """Long options that a module of ``ladic.cli`` adds to its parser."""
-    file = Path(__file__).parent / "cli" / f"{module}.py"
-    calls = (node for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.Call))
+    """Long options that a module of ``ladic.cli`` adds to its parser, itself or by a function ``add_…`` of another."""
+    folder = Path(__file__).parent / "cli"
+    tree = ast.parse((folder / f"{module}.py").read_bytes())
+    bodies: list[ast.AST] = [tree]
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("ladic.cli."):
+            continue
+        names = {alias.name for alias in node.names if alias.name.startswith("add_")}
+        if names:
+            shared = ast.parse((folder / f"{str(node.module).rpartition('.')[2]}.py").read_bytes())
+            bodies += [part for part in shared.body if isinstance(part, ast.FunctionDef) and part.name in names]
+    calls = (node for body in bodies for node in ast.walk(body) if isinstance(node, ast.Call))
     texts = (a.value for call in calls if _adds(call) for a in call.args if isinstance(a, ast.Constant))
     return sorted({text for text in texts if isinstance(text, str) and text.startswith("--")})
 

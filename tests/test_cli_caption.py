@@ -94,7 +94,7 @@ def test_broken_files_are_named_and_the_others_captioned(caption, folder):
     for name, reason in {
         "cut.jpg": "broken",
         "text.png": "not a picture",
-        "empty.png": "not a picture",
+        "empty.png": "an empty file",
         "gone.png": "no such file",
     }.items():
         assert [line for line in lines if line.startswith(f"error: image '{folder / name}': {reason}")], lines

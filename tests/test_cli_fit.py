@@ -57,7 +57,7 @@ def test_print_config_resolves_every_class_and_can_be_used_again(cli, config, tm
     printed = yaml.safe_load(done.stdout)
     for part in ("image_encoder", "latent_space", "denoiser", "noise_schedule", "sampler"):
         assert printed["model"][part]["class_path"].startswith("ladic.components.")
-    assert printed["model"]["sampler"]["init_args"] == {"num_steps": 2, "eta": 0.0}
+    assert printed["model"]["sampler"]["init_args"] == {"num_steps": 2, "eta": 0.0, "spacing": "uniform"}
     assert printed["data"]["init_args"]["eval_batch_size"] == 64
     again = write_config(tmp_path, printed, "printed.yaml")
     assert cli("fit", "-c", again, "--print_config").stdout == done.stdout

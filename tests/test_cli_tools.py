@@ -372,4 +372,4 @@ def test_one_caption_is_too_few_for_a_head(cli, tmp_path):
     words = ["--output", tmp_path / "s.safetensors", "--captions=1", "--head-steps=2"]
     done = cli("fit-space", "-c", write_config(tmp_path), *words)
     assert done.code == 2
-    assert "1 caption: training a head needs two" in done.stderr
+    assert "1 caption: one is held out, so training the head needs two" in done.stderr

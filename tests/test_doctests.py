@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ MODULES = [
     ".".join((package, *file.relative_to(ROOT / folder).with_suffix("").parts)).removesuffix(".__init__")
     for folder, package in FOLDERS.items()
     for file in sorted((ROOT / folder).rglob("*.py"))
-    if ">>> " in file.read_text("utf-8")
+    if re.search(r"^\s*>>> ", file.read_text("utf-8"), re.MULTILINE)
 ]
 
 

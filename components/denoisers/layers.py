@@ -91,10 +91,16 @@ def sinusoids(positions: Tensor, width: int, exact: bool = False) -> Tensor:
     """Sines and cosines, interleaved, (..., width) in float32: frequency i is 10000^(-2i / width).
 
     PyTorch's float32 exponential is off by a rounding here and there, which ones depends on the machine; 999 times that
-    is 6e-5. ``exact`` frequencies are rounded correctly, and are nearest to the released table.
+    is 6e-5. ``exact`` frequencies are those of the released table on any machine: rounded correctly, but for one of its
+    768 at width 1536 that lies within 0.02 of the middle of two float32 numbers and was rounded up there.
     """
     device = torch.device("cpu") if exact else positions.device
     exponents = torch.arange(0, width, 2, device=device, dtype=torch.float32) * (-math.log(10000.0) / width)
-    frequencies = exponents.double().exp().float().to(positions.device) if exact else torch.exp(exponents)
+    frequencies = torch.exp(exponents)
+    if exact:
+        frequencies = exponents.double().exp().float()
+        if width == 1536:
+            frequencies[62] = torch.nextafter(frequencies[62], torch.ones(()))
+        frequencies = frequencies.to(positions.device)
     angles = positions.float().unsqueeze(-1) * frequencies
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)

@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {"check": check, "download": download}
     word = argv[0] if argv else "--help"
     if word in ("-h", "--help"):
-        print("usage: ladic data check|download [OPTION …]\n")
+        print("usage: ladic data {check,download} [OPTION …]\n")
         print("  check     counts, broken pictures, captions, token lengths and duplicates of a configuration's data")
         print("  download  what can be fetched where, and fetching it")
         return 0 if argv else 2

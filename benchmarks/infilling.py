@@ -134,35 +134,20 @@ def row_of(
 
 
 def main() -> None:
-    """Measures and writes the page."""
+    """Measures, and writes the page after every row: a stopped run leaves what it has."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--pictures", type=int, default=150)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--batch", type=int, default=64)
     options = parser.parse_args()
-    lines = [
-        "# Filling in blanks",
-        "",
-        f"Made by `python -m benchmarks.infilling {' '.join(map(str, options.runs))} --pictures {options.pictures} "
-        f"--steps {options.steps}`.",
-        "",
-        f"- {machine()}; bf16; commit {commit()}; {datetime.date.today().isoformat()}; noise seed 0",
-        "- words of each picture's first reference are blanked; CIDEr-D is against its other references; the",
-        "  column beside is of the same caption with what was filled in for the next picture",
-        "",
-    ]
+    lines = head(options)
     for run in options.runs:
         model = TrainedModel(run)
         pictures = model.pictures(options.pictures)
         rows, templates = tasks(pictures, model)
         pictures = pictures.some(rows)
-        lines += [
-            f"## {run.name}: {len(rows)} captions",
-            "",
-            "| blanks | sampler | given words at | the very word | CIDEr-D | next picture's words | reference | NFE |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
+        lines += title(run, len(rows))
         variants: list[tuple[str, Sampler, ClampTo]] = [
             (f"Renoise, {options.steps}", RenoiseSampler(options.steps), clamp) for clamp in CLAMPS
         ]
@@ -175,9 +160,38 @@ def main() -> None:
                     f"| {found['cider']:.3f} | {found['swapped']:.3f} | {found['truth']:.3f} | {found['nfe']} |"
                 )
                 print(f"{lines[-1]}  {found['seconds']:.0f} s", flush=True)
+                write(lines)
         lines.append("")
-    (RESULTS / "infilling.md").write_text("\n".join(lines), encoding="utf-8")
     print(f"wrote {RESULTS / 'infilling.md'}")
+
+
+def head(options: argparse.Namespace) -> list[str]:
+    """What the page begins with."""
+    return [
+        "# Filling in blanks",
+        "",
+        f"Made by `python -m benchmarks.infilling {' '.join(run.name for run in options.runs)} "
+        f"--pictures {options.pictures} --steps {options.steps}`.",
+        "",
+        f"- {machine()}; bf16; commit {commit()}; {datetime.date.today().isoformat()}; noise seed 0",
+        "- words of each picture's first reference are blanked; CIDEr-D is against its other references; the",
+        "  column beside is of the same caption with what was filled in for the next picture",
+        "",
+    ]
+
+
+def title(run: Path, captions: int) -> list[str]:
+    """What a run's table begins with."""
+    return [
+        f"## {run.name}: {captions} captions",
+        "",
+        "| blanks | sampler | given words at | the very word | CIDEr-D | next picture's words | reference | NFE |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+
+
+def write(lines: list[str]) -> None:
+    (RESULTS / "infilling.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -260,9 +260,12 @@ def main() -> None:
         lines = stored(run)
         wanted = list(cells(any(line.get("guided", False) for line in lines.values())))
         benches[run.name] = [lines[key(cell)] for cell in wanted if key(cell) in lines]
-        rest = [cell for cell in wanted if key(cell) not in lines]
-        left[run.name] = sorted({f"{cell.group} {cell.name} at {cell.steps} steps" for cell in rest})
-    command = f"python -m benchmarks.sampling {' '.join(run.name for run in options.runs)}"
+        rest: dict[str, set[int]] = {}
+        for cell in wanted:
+            if key(cell) not in lines:
+                rest.setdefault(f"{cell.group}, {cell.name}", set()).add(cell.steps)
+        left[run.name] = [f"{name} at {', '.join(map(str, sorted(steps)))} steps" for name, steps in rest.items()]
+    command = f"python -m benchmarks.sampling {' '.join(run.name for run in options.runs)} --pictures N --minutes M"
     (RESULTS / "sampling.md").write_text(page(benches, command, left), encoding="utf-8")
     print(f"wrote {RESULTS / 'sampling.md'}")
 

@@ -7,6 +7,8 @@ choice in what given positions are clamped to, ``ClampTo``:
 - "reencoded": after every evaluation the sentence as it reads now is encoded anew;
 - "late": masked while t is above ``LATE``, re-encoded from then on.
 
+Re-encoding fills best (``benchmarks/results/infilling.md``) and is the default.
+
 Clamping happens inside ``denoise``, so that it works with any sampler: given positions of x_t are the clamped latent at
 the noise level of t, and those of the estimate the clamped latent itself.
 """

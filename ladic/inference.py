@@ -107,7 +107,7 @@ def infill(
     images: ImageLike | Sequence[ImageLike],
     templates: str | Sequence[str],
     num_candidates: int = 1,
-    clamp: ClampTo = "late",
+    clamp: ClampTo = "reencoded",
     longest_blank: int = 4,
     selector: CandidateSelector | None = None,
     batch_size: int = 32,

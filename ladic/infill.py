@@ -64,7 +64,7 @@ def fill(
     target: Target | None = None,
     num_candidates: int = 1,
     seed: int = 0,
-    clamp: ClampTo = "late",
+    clamp: ClampTo = "reencoded",
     longest_blank: int = 4,
     batch_size: int = 256,
 ) -> Infilling:

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--clamp",
         choices=["masked", "reencoded", "late"],
-        default="late",
+        default="reencoded",
         help="what given words are held at: their latents without the blanks, with them as they read at every step, or "
         "the first while t > 0.5 and the second from there on (default %(default)s)",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch.utils.data import DataLoader
 
@@ -37,6 +37,7 @@ class WebDatasetDataModule(CaptionDataModule):
         test: shards to test and predict on.
         samples_per_epoch: samples that count as an epoch, over all processes.
         shuffle_buffer: samples among which each reader draws.
+        unit: "image": an epoch counts pictures, each with a caption drawn for it.
         options: those of ``CaptionDataModule``; "features", "group_by_length" and "limit_train" don't go with streams.
 
     Raises:
@@ -50,9 +51,10 @@ class WebDatasetDataModule(CaptionDataModule):
         test: str | None = None,
         samples_per_epoch: int = 100_000,
         shuffle_buffer: int = 1000,
+        unit: Literal["caption", "image"] = "image",
         **options: Any,
     ) -> None:
-        super().__init__(**{"unit": "image", **options})
+        super().__init__(unit=unit, **options)
         for name in ("features", "group_by_length", "limit_train"):
             if getattr(self, name):
                 raise UsageError(f"data.{name}={getattr(self, name)}: doesn't go with shards that are read as streams")

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from data_trees import coco_karpathy, coco_pictures, flickr_pictures, flickr_tokens, genome_pictures, stanford
 from test_candidates import tiny_clip
+from test_data_webdataset import jpeg, shard
 from tiny_run import karpathy_tree, write_config
 
 from ladic.cli.explain import registered
@@ -62,6 +64,11 @@ OPTIONS = {
         ["times=[0.5]", "draws=1"],
         ["selector=PhraseSelector", "selector.weights={tmp}/phrases.safetensors", "shortlist=1"],
     ],
+    "CocoDataModule": [["annotations={tmp}/coco/dataset_coco.json", "images={tmp}/coco", "batch_size=2"]],
+    "FlickrDataModule": [["annotations={tmp}/flickr/Flickr8k.token.txt", "images={tmp}/flickr", "batch_size=2"]],
+    "StanfordParagraphDataModule": [["annotations={tmp}/vg/paragraphs_v1.json", "images={tmp}/vg", "batch_size=1"]],
+    "WebDatasetDataModule": [["train={tmp}/0.tar", "val={tmp}/0.tar", "samples_per_epoch=4", "batch_size=2"]],
+    "FolderDataModule": [],  # has no captions to train with: tests/test_cli_data.py
     "KarpathyDataModule": [["annotations={tmp}/dataset.json", "images={tmp}/images", "batch_size=4"]],
     "ShapesDataModule": [["unit=caption"], ["paragraphs=true", "num_workers=1"]],
     # In test_data_*.py, which build the trees of files that these read; the last is for prediction alone.
@@ -87,6 +94,13 @@ def components():
 @pytest.mark.parametrize(("flag", "component", "words"), components())
 def test_a_component_trains_and_captions(cli, tmp_path, flag, component, words):
     karpathy_tree(tmp_path)
+    for make in (coco_karpathy, coco_pictures):
+        make(tmp_path / "coco")
+    for make in (flickr_tokens, flickr_pictures):
+        make(tmp_path / "flickr")
+    for make in (stanford, genome_pictures):
+        make(tmp_path / "vg")
+    shard(tmp_path / "0.tar", [(f"s{n}", {"jpg": jpeg(), "txt": b"red circle"}) for n in range(4)])
     if component == "ClipSelector":
         (tmp_path / "clip").mkdir()
         tiny_clip(tmp_path / "clip")

@@ -71,12 +71,6 @@ OPTIONS = {
     "FolderDataModule": [],  # has no captions to train with: tests/test_cli_data.py
     "KarpathyDataModule": [["annotations={tmp}/dataset.json", "images={tmp}/images", "batch_size=4"]],
     "ShapesDataModule": [["unit=caption"], ["paragraphs=true", "num_workers=1"]],
-    # In test_data_*.py, which build the trees of files that these read; the last is for prediction alone.
-    "CocoDataModule": [],
-    "FlickrDataModule": [],
-    "StanfordParagraphDataModule": [],
-    "WebDatasetDataModule": [],
-    "FolderDataModule": [],
 }
 
 

@@ -43,7 +43,7 @@ def main() -> None:
         "",
         f"Made by `python -m benchmarks.flickr8k {run}` after the commands at the head of `{CONFIG}`.",
         "",
-        f"- {machine()}; bf16-mixed; batch {config.data.init_args.batch_size}; seed {config.seed_everything};",
+        f"- {machine()}; {test['precision']}; batch {config.data.init_args.batch_size}; seed {config.seed_everything};",
         f"  commit {commit()}; {datetime.date.today().isoformat()}",
         f"- {last_step + 1} steps, {minutes:.0f} minutes with the validations, from cached features",
         *sampling(test),

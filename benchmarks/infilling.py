@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.pages import commit
-from benchmarks.timing import machine
+from benchmarks.timing import machine, precision
 from benchmarks.trained import Pictures, TrainedModel, batches
 from ladic.clamping import ClampTo
 from ladic.components import BackAndRefine, RenoiseSampler, Sampler
@@ -173,7 +173,7 @@ def head(options: argparse.Namespace) -> list[str]:
         f"Made by `python -m benchmarks.infilling {' '.join(run.name for run in options.runs)} "
         f"--pictures {options.pictures} --steps {options.steps}`.",
         "",
-        f"- {machine()}; bf16; commit {commit()}; {datetime.date.today().isoformat()}; noise seed 0",
+        f"- {machine()}; {precision()}; commit {commit()}; {datetime.date.today().isoformat()}; noise seed 0",
         "- words of each picture's first reference are blanked; CIDEr-D is against its other references; the",
         "  column beside is of the same caption with what was filled in for the next picture",
         "",

@@ -21,6 +21,7 @@ import torch
 
 from benchmarks.pages import commit
 from benchmarks.sampling_page import page
+from benchmarks.timing import precision
 from benchmarks.trained import Pictures, TrainedModel
 from ladic.cli.words import component
 from ladic.components import Sampler
@@ -229,7 +230,7 @@ class Bench:
             "chooser": type(self.selector(cell.selector)).__name__,
             "commit": commit(),
             "seed": self.model.captioner.seed,
-            "precision": "bf16",
+            "precision": precision(),
             "batch": self.batch,
             "threads": torch.get_num_threads(),
         }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import machine
+from benchmarks.timing import machine, precision
 from ladic.metrics.functional.bootstrap import mean_of, paired_bootstrap
 
 Entry = dict[str, Any]
@@ -26,7 +26,7 @@ def page(benches: dict[str, list[Entry]], command: str, left: dict[str, list[str
         "",
         f"Made by `{command}`.",
         "",
-        f"- {machine()}; bf16; {datetime.date.today().isoformat()}",
+        f"- {machine()}; {precision()}; {datetime.date.today().isoformat()}",
         "- CIDEr-D of the first validation pictures, with the document frequencies of the whole split's references",
         "- NFE is counted by the code, for each candidate; what choosing takes is counted by itself",
         "",

@@ -21,6 +21,13 @@ def interleaved(alternatives: dict[str, Callable[[], object]], rounds: int = 15,
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def precision() -> str:
+    """What ``fast_autocast`` computes in on this machine's processor."""
+    from ladic.precision import computes_bf16
+
+    return "bf16" if computes_bf16() else "fp32"
+
+
 def machine() -> str:
     """Processor, cores and the versions that matter, for the head of a result."""
     import torch

@@ -22,6 +22,7 @@ from ladic.guidance import ClassifierFreeGuidance
 from ladic.metrics.functional.cider import DocumentFrequencies, cider_d
 from ladic.metrics.functional.ngrams import FloatArray
 from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize_all
+from ladic.precision import fast_autocast
 from ladic.rerank import CandidateSelector
 from ladic.spec import build
 from ladic.types import CaptionBatch
@@ -123,7 +124,7 @@ class TrainedModel:
         drawn, nfe = [], 0
         for rows in batches(range(len(pictures)), max(1, batch // candidates)):
             part = pictures.some(rows)
-            with torch.autocast("cpu", torch.bfloat16):
+            with fast_autocast():
                 null = captioner.null_tokens(part.tokens)
                 out = generate(part.tokens, null, part.ids, num_candidates=candidates, **parts)
             drawn += out.candidates
@@ -140,7 +141,7 @@ class TrainedModel:
         for rows in batches(range(len(pictures)), batch):
             part = pictures.some(rows)
             rows_of: CaptionBatch = {"image_id": part.ids, "image_tokens": part.tokens}
-            with torch.autocast("cpu", torch.bfloat16):
+            with fast_autocast():
                 scores, nfe = self.captioner.judge(rows_of, [candidates[row] for row in rows], selector)
             chosen += [candidates[row][own.index(max(own))] for row, own in zip(rows, scores, strict=True)]
             spent += nfe

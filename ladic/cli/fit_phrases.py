@@ -92,6 +92,7 @@ def fit(reader: TokenReader, encoder: Any, options: Any) -> Any:
 
     from ladic.losses import phrase_presence_loss
     from ladic.phrases import PhraseDetector, frequent_phrases
+    from ladic.precision import fast_autocast
 
     looked_at = range(min(5000, len(reader)))
     phrases = frequent_phrases((reader.captions(row) for row in looked_at), options.phrase, options.least)
@@ -111,7 +112,7 @@ def fit(reader: TokenReader, encoder: Any, options: Any) -> Any:
                 labels[row] = detector.present(reader.captions(row))
             present[place, labels[row]] = 1
         tokens = reader.tokens(rows)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast():
             logits = detector(tokens)
         loss = phrase_presence_loss(logits, present).mean()
         optimizer.zero_grad(set_to_none=True)

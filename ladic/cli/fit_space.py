@@ -119,6 +119,7 @@ def train_head(space: TextLatentSpace, ids: Tensor, mask: Tensor, steps: int, op
     import torch
 
     from ladic.losses import caption_loss
+    from ladic.precision import fast_autocast
 
     parameters = list(space.head.parameters())
     optimizer = torch.optim.AdamW(parameters, options.learning_rate)
@@ -127,7 +128,7 @@ def train_head(space: TextLatentSpace, ids: Tensor, mask: Tensor, steps: int, op
     started = time.perf_counter()
     for step in range(steps):
         rows = torch.randint(len(ids), (options.batch_size,))
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast():
             x0 = space.encode(ids[rows], mask[rows])
             noise = options.head_noise * torch.rand(len(x0), 1, 1) * torch.randn_like(x0)
             loss = caption_loss(space.decode(x0 + noise), space.targets(ids[rows], mask[rows])).mean()

@@ -25,6 +25,7 @@ from ladic.cli.yaml_files import check_configs
 from ladic.datamodules import CaptionDataModule
 from ladic.errors import UsageError
 from ladic.plugins import load_plugins, one_line
+from ladic.precision import PrecisionTrainer
 from ladic.slurm import EarlySignals
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
@@ -190,7 +191,7 @@ def _settings() -> dict[str, Any]:
         "model_class": LatentDiffusionCaptioner,
         "datamodule_class": CaptionDataModule,
         "subclass_mode_data": True,
-        "trainer_class": Trainer,
+        "trainer_class": PrecisionTrainer,
         "seed_everything_default": 0,
         "auto_configure_optimizers": False,
         # A requeued job must not die on the config.yaml that it wrote itself.

@@ -68,6 +68,7 @@ def pretrain(encoder: ImageEncoder, source: CaptionSource, options: Any) -> None
     from ladic.datamodules.transforms import to_tensor
     from ladic.losses import phrase_presence_loss
     from ladic.phrases import PhraseDetector, frequent_phrases
+    from ladic.precision import fast_autocast
 
     phrases = frequent_phrases(sample(source), options.phrase, options.least)
     detector = PhraseDetector(phrases, encoder.width, encoder.num_tokens)
@@ -86,7 +87,7 @@ def pretrain(encoder: ImageEncoder, source: CaptionSource, options: Any) -> None
             if row not in labels:
                 labels[row] = detector.present(source.captions(row))
             present[place, labels[row]] = 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast():
             logits = detector(encoder(images))
         loss = phrase_presence_loss(logits, present).mean()
         optimizer.zero_grad(set_to_none=True)

@@ -55,6 +55,8 @@ def pretrain(captions: list[str], options: Any) -> None:
     import torch
     from transformers import BertConfig, BertForMaskedLM
 
+    from ladic.precision import fast_autocast
+
     torch.manual_seed(options.seed)
     tokenizer = train_tokenizer(captions, options.vocabulary, options.length)
     tokens = tokenizer(captions, truncation=True, padding=True, max_length=options.length, return_tensors="pt")
@@ -79,7 +81,7 @@ def pretrain(captions: list[str], options: Any) -> None:
         batch_mask = mask[rows]
         length = int(batch_mask.sum(1).max())
         inputs, labels = mask_tokens(ids[rows, :length], batch_mask[:, :length], tokenizer, options.mask)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast():
             loss = model(input_ids=inputs, attention_mask=batch_mask[:, :length], labels=labels).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -49,29 +49,23 @@ def devices() -> list[Finding]:
     """Accelerators with their memory, and which precisions are worth using."""
     import torch
 
+    from ladic.precision import bf16_instructions, computes_bf16
+
     if torch.cuda.is_available():
         found = []
         for index in range(torch.cuda.device_count()):
             card = torch.cuda.get_device_properties(index)
             found.append(f"{card.name} {card.total_memory / 2**30:.0f} GiB (capability {card.major}.{card.minor})")
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        bf16 = computes_bf16("cuda")
         told = "bf16-mixed and 16-mixed" if bf16 else "16-mixed; bf16 would be emulated here"
         return [Finding("devices", "ok", ", ".join(found)), Finding("precision", "ok" if bf16 else "note", told)]
-    flags = cpu_flags()
-    fast = sorted(flags & {"amx_bf16", "avx512_bf16"})
+    fast = bf16_instructions()
     told = f"32-true; bf16-mixed is computed by {', '.join(fast)}" if fast else "32-true; bf16 would be emulated here"
     built = f"torch {torch.__version__} is built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
     return [
         Finding("devices", "note", f"no accelerator ({built}): training runs on the processor"),
         Finding("precision", "ok" if fast else "note", told),
     ]
-
-
-def cpu_flags() -> set[str]:
-    """Instruction sets, as Linux names them; empty elsewhere."""
-    file = Path("/proc/cpuinfo")
-    match = re.search(r"^flags\s*:(.*)$", file.read_text(), re.M) if file.is_file() else None
-    return set(match[1].split()) if match else set()
 
 
 def processors() -> Finding:

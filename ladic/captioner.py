@@ -7,16 +7,14 @@ captioning: noise -- sampler(denoiser(image tokens)) --> x0 -- latent_space.deco
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from ladic import hub
 from ladic.checkpoints import FORMAT, check_shapes, find_checkpoint, read_checkpoint
 from ladic.components.denoisers import Context, CrossAttentionDenoiser, Denoiser, DenoiserFactory
 from ladic.components.image_encoders import ImageEncoder
@@ -29,6 +27,8 @@ from ladic.features import fingerprint
 from ladic.frozen import frozen_parts, leave_out, put_back, told
 from ladic.generation import Generation, generate, noise_seed
 from ladic.guidance import ClassifierFreeGuidance
+from ladic.hub import PretrainedMethods, located
+from ladic.inference import PictureMethods
 from ladic.length_control import LengthRange
 from ladic.losses import LatentLoss, LossWeight, caption_loss, latent_loss, loss_weight
 from ladic.optim import Decay, WarmupDecay, parameter_groups
@@ -40,12 +40,6 @@ from ladic.spec import build, class_path, describe
 from ladic.targets import Prediction, Target
 from ladic.time_sampling import TimeSampling, UniformTimes
 from ladic.types import CaptionBatch, CaptionOutput, ImagePreprocess, StepFn, TokenBatch
-
-if TYPE_CHECKING:
-    from ladic.clamping import ClampTo
-    from ladic.inference import Caption, Infill
-    from ladic.pictures import ImageLike
-    from ladic.trace import Trace
 
 NullImage = Literal["learned", "zeros"]
 
@@ -73,7 +67,7 @@ SETTINGS = (
 )
 
 
-class LatentDiffusionCaptioner(LightningModule):
+class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModule):
     """Captions images by denoising a text latent (LaDiC, Wang et al. 2024).
 
     Args:
@@ -428,74 +422,6 @@ class LatentDiffusionCaptioner(LightningModule):
         )
         return Evidence(batch.get("image"), tokens, reconstruct, self.preprocess), reconstruct
 
-    def caption(
-        self,
-        images: ImageLike | Sequence[ImageLike],
-        *,
-        num_candidates: int | None = None,
-        num_captions: int = 1,
-        diverse: bool = False,
-        length: LengthRange | None = None,
-        batch_size: int = 32,
-    ) -> list[Caption]:
-        """Captions of pictures.
-
-        Args:
-            images: one or several: paths, PIL images, or preprocessed tensors (3, size, size).
-            num_candidates: captions drawn for each; the model's own number if None.
-            num_captions: how many are chosen of them, the best first.
-            diverse: choose captions that differ (maximal marginal relevance).
-            length: tokens a caption may have.
-            batch_size: pictures at a time.
-
-        Raises:
-            UsageError: for a picture that can't be read, or numbers that don't fit together.
-        """
-        from ladic.inference import caption
-
-        return caption(self, images, num_candidates, num_captions, diverse, length, batch_size)
-
-    def infill(
-        self,
-        images: ImageLike | Sequence[ImageLike],
-        templates: str | Sequence[str],
-        *,
-        num_candidates: int = 1,
-        clamp: ClampTo = "reencoded",
-        longest_blank: int = 4,
-        selector: CandidateSelector | None = None,
-        batch_size: int = 32,
-    ) -> list[Infill]:
-        """Blanks filled: ``model.infill("photo.jpg", "a ___ holding a ___ in her hand")``.
-
-        Args:
-            images: as in ``caption``; one, or as many as templates.
-            templates: captions with blanks, ``___`` of any length and ``___{2}`` of two words; one, or one per image.
-            num_candidates: fillings drawn for each length that a free blank may have.
-            clamp: what given words are held at, see ``ladic.clamping``.
-            longest_blank: most tokens in a free blank.
-            selector: picks among fillings; the model's own reconstruction if not given.
-            batch_size: pictures at a time.
-
-        Raises:
-            UsageError: for a template without blanks, with unknown words, or too long.
-        """
-        from ladic.inference import infill
-
-        return infill(self, images, templates, num_candidates, clamp, longest_blank, selector, batch_size)
-
-    def trace(
-        self,
-        images: ImageLike | Sequence[ImageLike],
-        references: str | Sequence[str] | None = None,
-        *,
-        length: LengthRange | None = None,
-    ) -> list[Trace]:
-        """What one caption of each picture was at every step; distances to ``references`` too where they are given."""
-        from ladic.inference import trace
-
-        return trace(self, images, references, length)
-
     def _caption_batch(self, batch: CaptionBatch) -> CaptionOutput:
         batch = {**batch, "image_tokens": self.image_tokens(batch)}  # sampling and choosing share one encoding
         generation = self.generate(batch)
@@ -575,7 +501,7 @@ class LatentDiffusionCaptioner(LightningModule):
         Raises:
             UsageError: if there is no checkpoint, or it isn't one of ours.
         """
-        folder = hub.located(checkpoint_path)
+        folder = located(checkpoint_path)
         if folder is not None:
             return cls.from_pretrained(folder, map_location=map_location, **overrides)
         file = find_checkpoint(checkpoint_path)
@@ -613,72 +539,6 @@ class LatentDiffusionCaptioner(LightningModule):
         model.on_load_checkpoint(checkpoint)
         model.load_state_dict(checkpoint["state_dict"])
         return model
-
-    # Folders of safetensors, here and on the Hugging Face Hub.
-
-    def save_pretrained(
-        self,
-        folder: str | Path,
-        *,
-        include_frozen: bool = True,
-        license: str | None = None,
-        run: str | Path | None = None,
-    ) -> Path:
-        """Writes weights (safetensors), configuration and model card into a folder, which it returns.
-
-        Args:
-            folder: made if it isn't there.
-            include_frozen: whether frozen weights go in; without them the folder loads only where their source is.
-            license: of the weights, for the card, as the Hub names licences: "apache-2.0".
-            run: folder with the scores of these weights; by default the one of the checkpoint that was loaded.
-
-        Raises:
-            UsageError: if the folder can't be written.
-        """
-        return hub.write_folder(self, folder, include_frozen=include_frozen, license=license, run=run)
-
-    @classmethod
-    def from_pretrained(
-        cls, name: str | Path, *, revision: str | None = None, map_location: Any = "cpu", **overrides: Any
-    ) -> LatentDiffusionCaptioner:
-        """The captioner of a folder that ``save_pretrained`` wrote or of a repository on the Hub, in eval mode.
-
-        Args:
-            name: a folder, or OWNER/NAME on the Hub.
-            revision: branch, tag or commit on the Hub.
-            map_location: device of the weights.
-            overrides: constructor arguments to use instead of the stored ones, e.g. ``sampler=DDIMSampler(5)``.
-
-        Raises:
-            UsageError: if it isn't there or isn't one of ours.
-        """
-        folder = Path(name) if Path(name).is_dir() else hub.download(str(name), revision)
-        checkpoint = hub.read_folder(folder, map_location)
-        return cls._rebuilt(checkpoint, f"'{name}'", overrides).eval().to(map_location)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool = False,
-        token: str | None = None,
-        include_frozen: bool = True,
-        license: str | None = None,
-        run: str | Path | None = None,
-    ) -> str:
-        """Writes what ``save_pretrained`` writes to the Hub, in one commit; returns the repository's address.
-
-        Args:
-            repo_id: OWNER/NAME; made if it isn't there.
-            private: whether a new repository is.
-            token: of the Hub; the one of ``hf auth login`` by default.
-            include_frozen, license, run: as in ``save_pretrained``.
-
-        Raises:
-            UsageError: if the Hub refuses or can't be reached.
-        """
-        options: dict[str, Any] = {"include_frozen": include_frozen, "license": license, "run": run}
-        return hub.upload(self, repo_id, private=private, token=token, **options)
 
 
 class _Rebuild:

@@ -18,7 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -187,6 +187,76 @@ def upload(
                 f"'{repo_id}': not uploaded: {_first(error)}; `hf auth login` gives the right to write there, "
                 "save_pretrained needs no Hub"
             ) from error
+
+
+class PretrainedMethods:
+    """A captioner's folders of safetensors, here and on the Hugging Face Hub."""
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        include_frozen: bool = True,
+        license: str | None = None,
+        run: str | Path | None = None,
+    ) -> Path:
+        """Writes weights (safetensors), configuration and model card into a folder, which it returns.
+
+        Args:
+            folder: made if it isn't there.
+            include_frozen: whether frozen weights go in; without them the folder loads only where their source is.
+            license: of the weights, for the card, as the Hub names licences: "apache-2.0".
+            run: folder with the scores of these weights; by default the one of the checkpoint that was loaded.
+
+        Raises:
+            UsageError: if the folder can't be written.
+        """
+        return write_folder(cast("Published", self), folder, include_frozen=include_frozen, license=license, run=run)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, revision: str | None = None, map_location: Any = "cpu", **overrides: Any
+    ) -> Self:
+        """The captioner of a folder that ``save_pretrained`` wrote or of a repository on the Hub, in eval mode.
+
+        Args:
+            name: a folder, or OWNER/NAME on the Hub.
+            revision: branch, tag or commit on the Hub.
+            map_location: device of the weights.
+            overrides: constructor arguments to use instead of the stored ones, e.g. ``sampler=DDIMSampler(5)``.
+
+        Raises:
+            UsageError: if it isn't there or isn't one of ours.
+        """
+        folder = Path(name) if Path(name).is_dir() else download(str(name), revision)
+        checkpoint = read_folder(folder, map_location)
+        captioner: Any = cls
+        model: Self = captioner._rebuilt(checkpoint, f"'{name}'", overrides).eval().to(map_location)
+        return model
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        include_frozen: bool = True,
+        license: str | None = None,
+        run: str | Path | None = None,
+    ) -> str:
+        """Writes what ``save_pretrained`` writes to the Hub, in one commit; returns the repository's address.
+
+        Args:
+            repo_id: OWNER/NAME; made if it isn't there.
+            private: whether a new repository is.
+            token: of the Hub; the one of ``hf auth login`` by default.
+            include_frozen, license, run: as in ``save_pretrained``.
+
+        Raises:
+            UsageError: if the Hub refuses or can't be reached.
+        """
+        options: dict[str, Any] = {"include_frozen": include_frozen, "license": license, "run": run}
+        return upload(cast("Published", self), repo_id, private=private, token=token, **options)
 
 
 def _first(error: Exception) -> str:

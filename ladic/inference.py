@@ -1,10 +1,10 @@
-"""Captions, fillings and traces of pictures, behind ``model.caption``, ``model.infill`` and ``model.trace``."""
+"""Captions, fillings and traces of pictures: ``model.caption``, ``model.infill`` and ``model.trace``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -13,7 +13,8 @@ from ladic.errors import UsageError
 from ladic.infill import fill
 from ladic.length_control import LengthRange
 from ladic.pictures import ImageLike, Picture, read_pictures
-from ladic.rerank import CandidateSelector, ReconstructionSelector, best, diverse
+from ladic.rerank import CandidateSelector, ReconstructionSelector, best
+from ladic.rerank import diverse as varied
 from ladic.template import Template
 from ladic.trace import Recorder, Trace
 from ladic.types import CaptionBatch
@@ -70,121 +71,156 @@ class Infill:
     selection_nfe: int
 
 
-@torch.no_grad()
-def caption(
-    model: LatentDiffusionCaptioner,
-    images: ImageLike | Sequence[ImageLike],
-    num_candidates: int | None = None,
-    num_captions: int = 1,
-    diversify: bool = False,
-    length: LengthRange | None = None,
-    batch_size: int = 32,
-) -> list[Caption]:
-    """See ``LatentDiffusionCaptioner.caption``."""
-    wanted = model.num_candidates if num_candidates is None else num_candidates
-    if num_captions < 1 or wanted < num_captions:
-        raise UsageError(
-            f"num_captions={num_captions}, num_candidates={wanted}: need at least 1 caption and as many candidates"
-        )
-    pictures = read_pictures(images, model.preprocess)
-    results = []
-    for start in range(0, len(pictures), batch_size):
-        part = pictures[start : start + batch_size]
-        batch = encoded(model, part)
-        generation = model.generate(batch, wanted, length)
-        scores, spent = model.judge(batch, generation.candidates)
-        for i, picture in enumerate(part):
-            drawn = generation.candidates[i]
-            pick = diverse if diversify else best
-            chosen = pick(drawn, scores[i], num_captions)
-            results.append(Caption(picture.name, chosen[0], chosen, drawn, scores[i], generation.nfe, spent[i]))
-    return results
+class PictureMethods:
+    """What a captioner says of pictures."""
 
+    @torch.no_grad()
+    def caption(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        *,
+        num_candidates: int | None = None,
+        num_captions: int = 1,
+        diverse: bool = False,
+        length: LengthRange | None = None,
+        batch_size: int = 32,
+    ) -> list[Caption]:
+        """Captions of pictures.
 
-@torch.no_grad()
-def infill(
-    model: LatentDiffusionCaptioner,
-    images: ImageLike | Sequence[ImageLike],
-    templates: str | Sequence[str],
-    num_candidates: int = 1,
-    clamp: ClampTo = "reencoded",
-    longest_blank: int = 4,
-    selector: CandidateSelector | None = None,
-    batch_size: int = 32,
-) -> list[Infill]:
-    """See ``LatentDiffusionCaptioner.infill``."""
-    pictures = read_pictures(images, model.preprocess)
-    parsed = [Template.parse(text) for text in ([templates] if isinstance(templates, str) else templates)]
-    if len(pictures) != len(parsed):
-        if 1 not in (len(pictures), len(parsed)):
-            raise UsageError(f"{len(pictures)} images and {len(parsed)} templates: need as many, or one of either")
-        many = max(len(pictures), len(parsed))
-        pictures, parsed = pictures * (many // len(pictures)), parsed * (many // len(parsed))
-    selector = selector or (
-        model.selector if isinstance(model.selector, ReconstructionSelector) else ReconstructionSelector(weight=2.0)
-    )
-    results = []
-    for start in range(0, len(pictures), batch_size):
-        part, texts = pictures[start : start + batch_size], parsed[start : start + batch_size]
-        batch = encoded(model, part)
-        tokens = model.image_tokens(batch)
-        filled = fill(
-            tokens,
-            model.null_tokens(tokens),
-            batch["image_id"],
-            texts,
-            num_candidates=num_candidates,
-            clamp=clamp,
-            longest_blank=longest_blank,
-            **model.parts(),
-        )
-        captions = [[filling.caption for filling in fillings] for fillings in filled.candidates]
-        scores, spent = model.judge(batch, captions, selector)
-        for i, picture in enumerate(part):
-            won = filled.candidates[i][scores[i].index(max(scores[i]))]
-            results.append(
-                Infill(
-                    picture.name,
-                    texts[i].text,
-                    won.caption,
-                    list(won.fills),
-                    captions[i],
-                    scores[i],
-                    filled.nfe,
-                    spent[i],
-                )
+        Args:
+            images: one or several: paths, PIL images, or preprocessed tensors (3, size, size).
+            num_candidates: captions drawn for each; the model's own number if None.
+            num_captions: how many are chosen of them, the best first.
+            diverse: choose captions that differ (maximal marginal relevance).
+            length: tokens a caption may have.
+            batch_size: pictures at a time.
+
+        Raises:
+            UsageError: for a picture that can't be read, or numbers that don't fit together.
+        """
+        model = cast("LatentDiffusionCaptioner", self)
+        wanted = model.num_candidates if num_candidates is None else num_candidates
+        if num_captions < 1 or wanted < num_captions:
+            raise UsageError(
+                f"num_captions={num_captions}, num_candidates={wanted}: need at least 1 caption and as many candidates"
             )
-    return results
+        pictures = read_pictures(images, model.preprocess)
+        results = []
+        for start in range(0, len(pictures), batch_size):
+            part = pictures[start : start + batch_size]
+            batch = encoded(model, part)
+            generation = model.generate(batch, wanted, length)
+            scores, spent = model.judge(batch, generation.candidates)
+            for i, picture in enumerate(part):
+                drawn = generation.candidates[i]
+                pick = varied if diverse else best
+                chosen = pick(drawn, scores[i], num_captions)
+                results.append(Caption(picture.name, chosen[0], chosen, drawn, scores[i], generation.nfe, spent[i]))
+        return results
 
+    @torch.no_grad()
+    def infill(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        templates: str | Sequence[str],
+        *,
+        num_candidates: int = 1,
+        clamp: ClampTo = "reencoded",
+        longest_blank: int = 4,
+        selector: CandidateSelector | None = None,
+        batch_size: int = 32,
+    ) -> list[Infill]:
+        """Blanks filled: ``model.infill("photo.jpg", "a ___ holding a ___ in her hand")``.
 
-@torch.no_grad()
-def trace(
-    model: LatentDiffusionCaptioner,
-    images: ImageLike | Sequence[ImageLike],
-    references: str | Sequence[str] | None = None,
-    length: LengthRange | None = None,
-) -> list[Trace]:
-    """See ``LatentDiffusionCaptioner.trace``."""
-    pictures = read_pictures(images, model.preprocess)
-    texts = [references] if isinstance(references, str) else list(references or [])
-    if texts and len(texts) != len(pictures):
-        raise UsageError(f"{len(pictures)} images and {len(texts)} references: need one for each")
-    space, recorder = model.latent_space, Recorder()
-    generation = model.generate(encoded(model, pictures), 1, length, recorder)
-    latents: list[Any] = [None] * len(pictures)
-    if texts:
-        tokens = space.tokenize(texts)
-        latents = list(space.encode(tokens.input_ids.to(model.device), tokens.attention_mask.to(model.device)).float())
-    return [
-        Trace(
-            picture.name,
-            generation.candidates[row][0],
-            recorder.read(row, space, latents[row]),
-            generation.nfe,
-            texts[row] if texts else None,
+        Args:
+            images: as in ``caption``; one, or as many as templates.
+            templates: captions with blanks, ``___`` of any length and ``___{2}`` of two words; one, or one per image.
+            num_candidates: fillings drawn for each length that a free blank may have.
+            clamp: what given words are held at, see ``ladic.clamping``.
+            longest_blank: most tokens in a free blank.
+            selector: picks among fillings; the model's own reconstruction if not given.
+            batch_size: pictures at a time.
+
+        Raises:
+            UsageError: for a template without blanks, with unknown words, or too long.
+        """
+        model = cast("LatentDiffusionCaptioner", self)
+        pictures = read_pictures(images, model.preprocess)
+        parsed = [Template.parse(text) for text in ([templates] if isinstance(templates, str) else templates)]
+        if not pictures:
+            return []
+        if len(pictures) != len(parsed):
+            if 1 not in (len(pictures), len(parsed)):
+                raise UsageError(f"{len(pictures)} images and {len(parsed)} templates: need as many, or one of either")
+            many = max(len(pictures), len(parsed))
+            pictures, parsed = pictures * (many // len(pictures)), parsed * (many // len(parsed))
+        selector = selector or (
+            model.selector if isinstance(model.selector, ReconstructionSelector) else ReconstructionSelector(weight=2.0)
         )
-        for row, picture in enumerate(pictures)
-    ]
+        results = []
+        for start in range(0, len(pictures), batch_size):
+            part, texts = pictures[start : start + batch_size], parsed[start : start + batch_size]
+            batch = encoded(model, part)
+            tokens = model.image_tokens(batch)
+            filled = fill(
+                tokens,
+                model.null_tokens(tokens),
+                batch["image_id"],
+                texts,
+                num_candidates=num_candidates,
+                clamp=clamp,
+                longest_blank=longest_blank,
+                **model.parts(),
+            )
+            captions = [[filling.caption for filling in fillings] for fillings in filled.candidates]
+            scores, spent = model.judge(batch, captions, selector)
+            for i, picture in enumerate(part):
+                won = filled.candidates[i][scores[i].index(max(scores[i]))]
+                results.append(
+                    Infill(
+                        picture.name,
+                        texts[i].text,
+                        won.caption,
+                        list(won.fills),
+                        captions[i],
+                        scores[i],
+                        filled.nfe,
+                        spent[i],
+                    )
+                )
+        return results
+
+    @torch.no_grad()
+    def trace(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        references: str | Sequence[str] | None = None,
+        *,
+        length: LengthRange | None = None,
+    ) -> list[Trace]:
+        """What one caption of each picture was at every step; distances to ``references`` too where they are given."""
+        model = cast("LatentDiffusionCaptioner", self)
+        pictures = read_pictures(images, model.preprocess)
+        texts = [references] if isinstance(references, str) else list(references or [])
+        if texts and len(texts) != len(pictures):
+            raise UsageError(f"{len(pictures)} images and {len(texts)} references: need one for each")
+        space, recorder = model.latent_space, Recorder()
+        generation = model.generate(encoded(model, pictures), 1, length, recorder)
+        latents: list[Any] = [None] * len(pictures)
+        if texts:
+            tokens = space.tokenize(texts)
+            ids, mask = (part.to(model.device) for part in (tokens.input_ids, tokens.attention_mask))
+            latents = list(space.encode(ids, mask).float())
+        return [
+            Trace(
+                picture.name,
+                generation.candidates[row][0],
+                recorder.read(row, space, latents[row]),
+                generation.nfe,
+                texts[row] if texts else None,
+            )
+            for row, picture in enumerate(pictures)
+        ]
 
 
 def encoded(model: LatentDiffusionCaptioner, pictures: list[Picture]) -> CaptionBatch:

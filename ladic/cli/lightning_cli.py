@@ -21,11 +21,11 @@ from ladic.checkpoints import find_checkpoint, newest_checkpoint, read_checkpoin
 from ladic.cli.bad_days import add_options, prepared
 from ladic.cli.bases import dropped, with_bases
 from ladic.cli.explain import explain
+from ladic.cli.trainer import PrecisionTrainer
 from ladic.cli.yaml_files import check_configs
 from ladic.datamodules import CaptionDataModule
 from ladic.errors import UsageError
 from ladic.plugins import load_plugins, one_line
-from ladic.precision import PrecisionTrainer
 from ladic.slurm import EarlySignals
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")

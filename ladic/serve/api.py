@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from PIL import Image
@@ -23,6 +23,18 @@ from ladic.serve.service import CaptionService, Settings, TooLarge
 from ladic.trace_pictures import trace_gif
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def settings_of_one(
+    num_steps: int | None = None, guidance_scale: float | None = None, seed: int | None = None
+) -> Settings:
+    """Settings where a single caption is drawn."""
+    return Settings(num_steps, guidance_scale, None, seed)
+
+
+Asked = Annotated[Settings, Depends()]
+AskedOfOne = Annotated[Settings, Depends(settings_of_one)]
+"""Settings from the address, of several candidates and of one."""
 
 
 def build_api(service: CaptionService, host: str = "127.0.0.1") -> FastAPI:
@@ -47,68 +59,39 @@ def build_api(service: CaptionService, host: str = "127.0.0.1") -> FastAPI:
             "routes": ["/api/caption", "/api/infill?template=…", "/api/trace", "/api/trace.gif"],
         }
 
+    @app.exception_handler(UsageError)
+    async def refused(request: Request, error: UsageError) -> JSONResponse:
+        """What is wrong with a request, as one line of JSON."""
+        return JSONResponse({"error": str(error)}, 413 if isinstance(error, TooLarge) else 400)
+
     @app.post("/api/caption")
-    async def caption(
-        request: Request,
-        num_steps: int | None = None,
-        guidance_scale: float | None = None,
-        num_candidates: int | None = None,
-        seed: int | None = None,
-        model: str | None = None,
-    ) -> Response:
+    async def caption(request: Request, settings: Asked, model: str | None = None) -> Response:
         """A caption of the picture in the body, and all candidates."""
-        given = (num_steps, guidance_scale, num_candidates, seed)
-        return await answered(request, lambda image: as_json(service.caption(image, Settings(*given), model)))
+        return await answered(request, lambda image: as_json(service.caption(image, settings, model)))
 
     @app.post("/api/infill")
-    async def infill(
-        request: Request,
-        template: str,
-        num_steps: int | None = None,
-        guidance_scale: float | None = None,
-        num_candidates: int | None = None,
-        seed: int | None = None,
-        model: str | None = None,
-    ) -> Response:
+    async def infill(request: Request, template: str, settings: Asked, model: str | None = None) -> Response:
         """The template, with its blanks filled for the picture in the body."""
-        given = (num_steps, guidance_scale, num_candidates, seed)
-        return await answered(request, lambda image: as_json(service.infill(image, template, Settings(*given), model)))
+        return await answered(request, lambda image: as_json(service.infill(image, template, settings, model)))
 
     @app.post("/api/trace")
-    async def trace(
-        request: Request,
-        num_steps: int | None = None,
-        guidance_scale: float | None = None,
-        seed: int | None = None,
-        model: str | None = None,
-    ) -> Response:
+    async def trace(request: Request, settings: AskedOfOne, model: str | None = None) -> Response:
         """What the caption was at every step."""
-        settings = (num_steps, guidance_scale, None, seed)
-        return await answered(request, lambda image: as_json(service.trace(image, Settings(*settings), model)))
+        return await answered(request, lambda image: as_json(service.trace(image, settings, model)))
 
     @app.post("/api/trace.gif")
-    async def animation(
-        request: Request,
-        num_steps: int | None = None,
-        guidance_scale: float | None = None,
-        seed: int | None = None,
-        model: str | None = None,
-    ) -> Response:
+    async def animation(request: Request, settings: AskedOfOne, model: str | None = None) -> Response:
         """The same as a picture that moves."""
-        settings = (num_steps, guidance_scale, None, seed)
 
         def draw(image: Image.Image) -> Response:
-            return Response(trace_gif(service.trace(image, Settings(*settings), model)), media_type="image/gif")
+            return Response(trace_gif(service.trace(image, settings, model)), media_type="image/gif")
 
         return await answered(request, draw)
 
     async def answered(request: Request, work: Callable[[Image.Image], Response]) -> Response:
-        """Reads the picture, works in a thread, and turns what is wrong with the request into one line of JSON."""
-        try:
-            data = await limited_body(request, service.limits.bytes)
-            return await run_in_threadpool(lambda: work(service.read(data)))
-        except UsageError as error:
-            return JSONResponse({"error": str(error)}, 413 if isinstance(error, TooLarge) else 400)
+        """Reads the picture, and works in a thread."""
+        data = await limited_body(request, service.limits.bytes)
+        return await run_in_threadpool(lambda: work(service.read(data)))
 
     return app
 

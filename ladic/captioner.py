@@ -13,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from ladic.checkpoints import FORMAT, check_shapes, find_checkpoint, read_checkpoint
@@ -21,6 +22,7 @@ from ladic.components.image_encoders import ImageEncoder
 from ladic.components.latent_spaces import TextLatentSpace
 from ladic.components.noise_schedules import CosineSchedule, NoiseSchedule
 from ladic.components.samplers import DDIMSampler, Sampler
+from ladic.distillation import Teacher
 from ladic.draws import BatchDraws, Coin, StepDraws
 from ladic.errors import UsageError
 from ladic.features import fingerprint
@@ -101,6 +103,7 @@ class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModul
         prediction: what the network is asked for: "x0", "v" or "epsilon" (``ladic.targets``).
         loss_weight: of the latent loss over t: "none", "min_snr", "truncated_snr" or "snr" (``ladic.losses``).
         time_sampling: which noise levels training visits; all alike if not given.
+        teacher: a trained captioner whose answers training learns instead of the data's (``ladic.distillation``).
 
     Raises:
         UsageError: at the start of training, if the latent space's statistics were not fitted.
@@ -132,6 +135,7 @@ class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModul
         prediction: Prediction = "x0",
         loss_weight: LossWeight = "none",
         time_sampling: TimeSampling | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("num_candidates", num_candidates), ("noise_draws", noise_draws)):
@@ -193,6 +197,21 @@ class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModul
         self._observed: tuple[Tensor, Tensor] | None = None
         self._last_batch: float | None = None
         self._started = 0.0
+        self.teacher = teacher
+        if teacher is not None:
+            self._check_lessons(stretched)
+
+    def _check_lessons(self, stretched: bool) -> None:
+        """A student answers with clean latents, on the grids of its teacher, with the image in sight."""
+        for named, wrong, right in (
+            (f"prediction='{self.prediction}'", self.prediction != "x0", "--model.prediction=x0"),
+            (f"drop_image={self.drop_image}", self.drop_image > 0, "--model.drop_image=0"),
+            (f"loss_weight='{self.loss_weight}'", self.loss_weight != "none", "--model.loss_weight=none"),
+            ("time_sampling", not isinstance(self.time_sampling, UniformTimes), "--model.time_sampling=UniformTimes"),
+            (f"noise_schedule={type(self.noise_schedule).__name__}", stretched, "another --model.noise_schedule"),
+        ):
+            if wrong:
+                raise UsageError(f"{named}: not with a teacher, who says what is learned and when; give {right}")
 
     # What a datamodule asks for.
 
@@ -220,6 +239,10 @@ class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModul
     # Training.
 
     def setup(self, stage: str) -> None:
+        if stage == "fit" and self.teacher is not None:
+            anew = self.teacher.prepare(self)
+            if anew:
+                rank_zero_info(f"model.teacher: the student's {' and '.join(anew)} has other sizes and starts anew")
         if stage == "fit" and not self.save_frozen:
             self._frozen = frozen_parts(self)  # now: averaging weights moves frozen ones by a rounding
         if stage == "fit" and not bool(self.latent_space.normalizer.fitted):
@@ -258,7 +281,11 @@ class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModul
         context = self.denoiser.context(tokens).repeat(self.noise_draws)
 
         t = draws.times
-        x_t = self.noise_schedule.add_training_noise(x0, t, draws.noise)
+        if self.training and self.teacher is not None:
+            lesson = self.teacher.lesson(tokens, x0, draws.noise, t)
+            t, x_t, x0, targets = lesson.t, lesson.x_t, lesson.x0, lesson.targets
+        else:
+            x_t = self.noise_schedule.add_training_noise(x0, t, draws.noise)
         output = self.denoiser(x_t, t, context, self._earlier_estimate(x_t, t, context, draws.conditioned))
 
         logits = self.latent_space.decode(self.target.to_x0(output, x_t, t))

@@ -11,7 +11,8 @@ from tiny_run import BERT, TOKENIZER, error_line, tiny_config, write_config
 from ladic.cli.configs import find_configs
 
 EVERY = find_configs()
-CONFIGS = {name: file for name, file in EVERY.items() if not name.startswith(("trainer/", "data/"))}
+LAYERS = ("trainer/", "data/", "experiment/distill")  # on top of another configuration
+CONFIGS = {name: file for name, file in EVERY.items() if not name.startswith(LAYERS)}
 DATA = {name: file for name, file in EVERY.items() if name.startswith("data/")}
 TRAINERS = {name: file for name, file in EVERY.items() if name.startswith("trainer/")}
 

@@ -80,7 +80,8 @@ def test_the_real_paragraphs_parse(shared, tmp_path):
     for split, listed in lists.items():
         source = data.source(split)
         assert {source.image_id(index) for index in range(len(source))} == set(map(int, listed.strip("[]").split(",")))
-    longest = max(len(data.source("val").captions(index)[0].split()) for index in range(2487))
+    val = data.source("val")
+    longest = max(len(val.captions(index)[0].split()) for index in range(2487))
     assert longest > 200  # nothing was cut to 50 words
     assert data.records()[0].file == "VG_100K/2356347.jpg"
 

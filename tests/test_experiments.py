@@ -11,7 +11,10 @@ from ladic.cli.configs import find_configs
 from ladic.cli.configs_diff import flatten, load
 from ladic.components import BertLatentSpace
 
-EXPERIMENTS = {name: file for name, file in find_configs().items() if name.startswith("experiment/")}
+SECOND_STAGES = ("experiment/distill",)  # they need a teacher: tests/test_distillation.py
+EXPERIMENTS = {
+    name: file for name, file in find_configs().items() if name.startswith("experiment/") and name not in SECOND_STAGES
+}
 VOCABULARY = len(json.loads(TOKENIZER)["model"]["vocab"])
 BERT = {
     "vocab_size": VOCABULARY,

@@ -55,6 +55,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.frozen": (BASE, TRAINING),
     "ladic.hub": ((*BASE, "ladic.__version__", "ladic.checkpoints", "ladic.frozen", "ladic.model_card"), TRAINING),
     "ladic.model_card": (BASE, TRAINING),
+    "ladic.distillation": ((*BASE, "ladic.components", "ladic.guidance", "ladic.captioner"), TRAINING),
     "ladic.export": ((*BASE, *CONTRACTS, "ladic.guidance", "ladic.targets"), TRAINING),
     "ladic.human_study": ((*BASE, "ladic.metrics"), TRAINING),
     "ladic.human_page": ((*BASE, "ladic.human_study"), (*TRAINING, "torch")),
@@ -71,7 +72,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.captioner": (
         (
             *BASE, *PLAIN, "ladic.components", "ladic.optim", "ladic.features", "ladic.frozen", "ladic.checkpoints",
-            "ladic.plugins", "ladic.inference", "ladic.pictures", "ladic.hub",
+            "ladic.plugins", "ladic.inference", "ladic.pictures", "ladic.hub", "ladic.distillation",
         ),
         (),
     ),

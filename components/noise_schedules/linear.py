@@ -38,7 +38,7 @@ class LinearSchedule(NoiseSchedule):
         self.num_steps, self.beta_min, self.beta_max = num_steps, beta_min, beta_max
         self._table: Tensor | None = None
         if num_steps is not None:
-            betas = torch.cat([torch.zeros(1, dtype=torch.float64), self._betas(num_steps)[:-1]])
+            betas = torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), self._betas(num_steps)[:-1]])
             self._table = torch.cumprod(1 - betas, 0).float()
 
     @property
@@ -46,7 +46,7 @@ class LinearSchedule(NoiseSchedule):
         return self.num_steps
 
     def _betas(self, num_steps: int) -> Tensor:
-        return torch.linspace(self.beta_min, self.beta_max, num_steps, dtype=torch.float64)
+        return torch.linspace(self.beta_min, self.beta_max, num_steps, dtype=torch.float64, device="cpu")
 
     def alpha_bar(self, t: Tensor) -> Tensor:
         t = self.full_precision(t)

@@ -20,7 +20,8 @@ FORMAT = 2
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """A ``.ckpt`` file, or of a run's folder its ``last.ckpt``, or else its newest checkpoint.
+    """A ``.ckpt`` file; or of a run's folder its ``last.ckpt``, or a ``resume.ckpt`` that is newer; or else its newest
+    checkpoint.
 
     Raises:
         UsageError: if there is none.
@@ -32,11 +33,13 @@ def find_checkpoint(path: str | Path) -> Path:
     if not found:
         what = "holds no .ckpt file" if path.is_dir() else "no such file or folder"
         raise UsageError(f"checkpoint '{path}': {what}; give the .ckpt file or the folder of a run")
-    return found[-1]
+    last = found[-1]
+    newer = [file for file in found if file.name == "resume.ckpt" and file.stat().st_mtime > last.stat().st_mtime]
+    return newer[-1] if last.name == "last.ckpt" and newer else last
 
 
 def _rank(file: Path) -> tuple[bool, bool, float]:
-    """A run's ``resume.ckpt`` is for going on: older than the run's end, and not its best."""
+    """Names before times; a run's ``resume.ckpt`` is no better than the best that it chose to keep."""
     return file.name == "last.ckpt", file.name != "resume.ckpt", file.stat().st_mtime
 
 

@@ -101,6 +101,18 @@ def test_a_signal_stops_at_a_step_and_the_run_goes_on_to_the_same_weights(cli, t
     assert [name for name in whole if not torch.equal(resumed[name], whole[name])] == []
 
 
+def test_stopping_where_an_epoch_ends_and_once_more_in_the_next_changes_nothing(cli, tmp_path, unbroken):
+    """Steps 1 to 4 are the first epoch."""
+    shutil.copy(unbroken / "space.safetensors", tmp_path)
+    for step in (4, 5, 7):
+        config = long_config(tmp_path, with_act(step, signal.SIGUSR1))
+        assert cli("fit", "-c", write_config(tmp_path, config), "--ckpt_path=auto").code == 128 + signal.SIGUSR1
+        assert read_checkpoint(tmp_path / "run" / "resume.ckpt")["global_step"] == step
+    assert cli("fit", "-c", write_config(tmp_path, long_config(tmp_path)), "--ckpt_path=auto").code == 0
+    resumed, whole = weights(tmp_path), weights(unbroken)
+    assert [name for name in whole if not torch.equal(resumed[name], whole[name])] == []
+
+
 class Early(Callback):
     """Sends a signal while the run is being set up, or at its first sanity check."""
 

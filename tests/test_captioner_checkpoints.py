@@ -227,6 +227,11 @@ def test_a_run_folder_stands_for_its_last_checkpoint(tmp_path: Path) -> None:
         (tmp_path / "checkpoints" / name).touch()
         os.utime(tmp_path / "checkpoints" / name, (age, age))
     assert find_checkpoint(tmp_path).name == "last.ckpt"
+    (tmp_path / "resume.ckpt").touch()
+    os.utime(tmp_path / "resume.ckpt", (0, 0))
+    assert find_checkpoint(tmp_path).name == "last.ckpt"
+    os.utime(tmp_path / "resume.ckpt", (9, 9))
+    assert find_checkpoint(tmp_path).name == "resume.ckpt", "saved after the last one"
     (tmp_path / "checkpoints" / "last.ckpt").unlink()
     assert find_checkpoint(tmp_path).name == "epoch=2.ckpt"
 

@@ -204,3 +204,11 @@ def test_libraries_give_no_advice(cli, config, recwarn):
     said += [str(warning.message) for warning in recwarn]
     for advice in ("Tip:", "args parameter", "eval mode", "tensorboard", "workers", "Seed set to"):
         assert [line for line in said if advice in line] == []
+
+
+def test_the_last_step_is_kept_wherever_it_lies_between_validations(cli, config, tmp_path):
+    flags = ["--trainer.max_steps=3", "--trainer.val_check_interval=2", "--trainer.check_val_every_n_epoch=null"]
+    root = f"--trainer.default_root_dir={tmp_path / 'run'}"
+    saver = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"save_last": True}}
+    assert cli("fit", "-c", config, root, *flags, f"--trainer.callbacks=[{json.dumps(saver)}]").code == 0
+    assert read_checkpoint(tmp_path / "run")["global_step"] == 3

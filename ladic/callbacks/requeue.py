@@ -27,7 +27,7 @@ class Stopped(SystemExit):
 
 
 class Requeue(Callback):
-    """Saves ``resume.ckpt`` on a signal, and every few minutes.
+    """Saves ``resume.ckpt`` on a signal, every few minutes, and after the last step.
 
     The handlers only take a note. After the next optimiser step all ranks agree, save together, and leave:
 
@@ -97,12 +97,22 @@ class Requeue(Callback):
 
     # What happens at a step boundary.
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Counts the epoch as begun where Lightning (2.6) doesn't: when the run goes on from the end of the one before.
+
+        A checkpoint of such an epoch would take its samples from the wrong place when the run goes on a second time.
+        """
+        progress = trainer.fit_loop.epoch_progress
+        for counts in (progress.current, progress.total):
+            counts.ready = counts.started = max(counts.ready, counts.processed + 1)
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if trainer.global_step == self._step or trainer.global_step % self.check_every_n_steps:
             return  # in the middle of accumulating gradients
         self._step = trainer.global_step
         wanted = self._agreed(trainer)
-        if wanted:
+        # Lightning saves as it validates: where max_steps lies between two validations, the run's end would be lost.
+        if wanted or trainer.global_step == trainer.max_steps:
             self._save(trainer)
         if wanted > SAVE:
             self._leave(trainer, wanted)

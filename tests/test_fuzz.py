@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 from targets import TARGETS
 
 FOUND: dict[str, list[bytes]] = {
-    "json": [],
+    "json": [b"A\xe5\x1c\xe5\x1c\x1c\x1d\x1c\x01\xe3\x00A\x1d"],  # an object for an image id
     "tokenizers": [b"\xff" + "\udc80 half a character \ud83d".encode("utf-16-le", "surrogatepass")],
     "template": [
         b"\xff" + b"___{" + b"9" * 5000 + b"}",  # more digits than Python makes a number of

@@ -191,9 +191,9 @@ def _entries(data: Any, path: str | Path) -> list[Entry]:
 def _parse(data: Any) -> Iterable[Entry]:
     if isinstance(data, dict) and isinstance(data.get("annotations"), list):
         images = data.get("images")
-        table = {row.get("id"): row for row in images if isinstance(row, dict)} if isinstance(images, list) else {}
+        table = {_known(row, "id"): row for row in images if isinstance(row, dict)} if isinstance(images, list) else {}
         for row in data["annotations"]:
-            yield _row({**table.get(_get(row, "image_id"), {}), **row, "id": None} if isinstance(row, dict) else row)
+            yield _row({**table.get(_known(row, "image_id"), {}), **row, "id": None} if isinstance(row, dict) else row)
     elif isinstance(data, dict) and isinstance(data.get("images"), list):
         for row in data["images"]:
             sentences = _get(row, "sentences")
@@ -232,6 +232,12 @@ def _row(row: Any) -> Entry:
 
 def _texts(value: Any) -> list[str]:
     return value if isinstance(value, list) else [value]
+
+
+def _known(row: Any, key: str) -> int | str | None:
+    """An image id, None where it is none, or no number or text."""
+    value = _get(row, key)
+    return value if isinstance(value, int | str) else None
 
 
 def _get(row: Any, key: str) -> Any:

@@ -110,6 +110,10 @@ def small_world(folder: Path) -> None:
         file = folder / "configs" / "trainer" / trainer.name
         file.parent.mkdir(exist_ok=True)
         file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    distill = yaml.safe_load((ROOT / "configs" / "experiment" / "distill.yaml").read_text(encoding="utf-8"))
+    distill["trainer"]["max_steps"] = 2
+    (folder / "configs" / "experiment").mkdir()
+    (folder / "configs" / "experiment" / "distill.yaml").write_text(yaml.safe_dump(distill), encoding="utf-8")
     (folder / "examples").symlink_to(ROOT / "examples")
     demo = (ROOT / "configs" / "demo.yaml").read_text(encoding="utf-8")
     for name in ("configs/demo.yaml", "my.yaml"):

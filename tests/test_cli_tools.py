@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -163,6 +164,34 @@ def test_cached_features_train_like_the_encoder(cli, config, tmp_path):
     torch.testing.assert_close(torch.tensor(runs["cache"]), torch.tensor(runs["encoder"]), atol=1e-3, rtol=1e-3)
     results = [(tmp_path / name / "results_val.json").read_text() for name in runs]
     assert [entry["image_id"] for entry in json.loads(results[1])] == [e["image_id"] for e in json.loads(results[0])]
+
+
+def test_cached_features_of_real_photographs_train_like_their_encoder(cli, tmp_path, shared):
+    """Flickr8k through an ImageNet MobileNetV2, as ``configs/flickr8k.yaml`` has it."""
+    settings = yaml.safe_load(Path("configs/flickr8k.yaml").read_text("utf-8"))
+    config = tiny_config(tmp_path)
+    config["model"]["image_encoder"] = settings["model"]["image_encoder"]
+    config["model"]["image_encoder"]["init_args"]["checkpoint_path"] = str(
+        next((shared / "weights").glob("mobilenetv2*"))
+    )
+    flickr = shared / "data" / "flickr8k"
+    config["data"] = {
+        "class_path": "KarpathyDataModule",
+        "init_args": {
+            "annotations": str(flickr / "dataset_flickr8k.json"), "images": str(flickr / "images"), "unit": "image",
+            "batch_size": 8, "limit_train": 16, "limit_eval": 4,
+        },
+    }  # fmt: skip
+    config["trainer"]["callbacks"] = []
+    config["trainer"] |= {"max_epochs": 1, "max_steps": -1, "enable_checkpointing": False}
+    file, features = write_config(tmp_path, config), tmp_path / "features"
+    assert cli("cache-features", "-c", file, "--output", features, "--splits=train,val").code == 0
+    runs = {}
+    for name, flags in {"encoder": [], "cache": [f"--data.features={features}"]}.items():
+        assert cli("fit", "-c", file, f"--trainer.default_root_dir={tmp_path / name}", *flags).code == 0
+        runs[name] = losses(tmp_path / name)
+    assert len(runs["cache"]) == 3
+    torch.testing.assert_close(torch.tensor(runs["cache"]), torch.tensor(runs["encoder"]), atol=1e-3, rtol=0)
 
 
 def test_a_stopped_cache_goes_on(cli, config, tmp_path, monkeypatch):

@@ -195,6 +195,7 @@ class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModul
         self._frozen: dict[str, Any] | None = None
         self._draws: BatchDraws | None = None
         self._observed: tuple[Tensor, Tensor] | None = None
+        self._zeros: dict[tuple[torch.device, bool], Tensor] = {}
         self._last_batch: float | None = None
         self._started = 0.0
         self.teacher = teacher
@@ -260,7 +261,17 @@ class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModul
         if self.null_token is not None:
             return self.null_token.expand(1, like.shape[1], -1).to(like.dtype)
         size = self.preprocess.size
-        return self.image_encoder(torch.zeros(1, 3, size, size, device=like.device)).to(like.dtype)
+        if not self.image_encoder.frozen:
+            return self.image_encoder(torch.zeros(1, 3, size, size, device=like.device)).to(like.dtype)
+        key = (like.device, torch.is_autocast_enabled(like.device.type))
+        if key not in self._zeros:  # once for all batches
+            with torch.inference_mode(False):  # training may be next to use them
+                self._zeros[key] = self.image_encoder(torch.zeros(1, 3, size, size, device=like.device))
+        return self._zeros[key].to(like.dtype)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self._zeros.clear()
+        return super().load_state_dict(*args, **kwargs)
 
     def losses(self, batch: CaptionBatch, draws: BatchDraws | StepDraws | None = None) -> dict[str, Tensor]:
         """Both losses of eq. 2, their sum, and the share of real words predicted right, each a scalar.

@@ -233,6 +233,23 @@ def test_a_picture_of_zeros_stands_for_no_image() -> None:
     assert torch.equal(denoiser.tokens[2], zeros)
 
 
+def test_the_picture_of_zeros_is_encoded_once_for_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    captioner = model(null_image="zeros", guidance=ClassifierFreeGuidance(2.0)).eval()
+    encode, sizes = captioner.image_encoder.encode, []
+    monkeypatch.setattr(captioner.image_encoder, "encode", lambda images: sizes.append(len(images)) or encode(images))
+    with torch.inference_mode():  # as validation does, before training goes on
+        first = captioner.generate(evaluation_batch(captioner)).latents
+        assert torch.equal(captioner.generate(evaluation_batch(captioner)).latents, first)
+    assert sizes == [4, 1, 4]
+    captioner.drop_image = 1.0
+    captioner.train().losses(training_batch(captioner))["loss"].backward()
+    state = captioner.state_dict()
+    other = {key: value + 0.1 if key.startswith("image_encoder") else value for key, value in state.items()}
+    before = captioner.null_tokens(torch.zeros(1))
+    captioner.load_state_dict(other)
+    assert not torch.equal(captioner.null_tokens(torch.zeros(1)), before), "other weights, other tokens"
+
+
 def test_a_trained_encoder_gets_no_gradient_from_the_picture_of_zeros_alone() -> None:
     encoder = ConvEncoder(image_size=16, channels=(8, 8), frozen=False)
     captioner = model(image_encoder=encoder, null_image="zeros", drop_image=1.0).train()

@@ -33,7 +33,7 @@ from ladic.hub import PretrainedMethods, located
 from ladic.inference import PictureMethods
 from ladic.length_control import LengthRange
 from ladic.losses import LatentLoss, LossWeight, caption_loss, latent_loss, loss_weight
-from ladic.optim import Decay, WarmupDecay, parameter_groups
+from ladic.optim import Decay, SharedOptimizer, WarmupDecay, parameter_groups
 from ladic.postprocess import PostProcessor
 from ladic.reconstruction import Reconstruction
 from ladic.rerank import CandidateSelector, Evidence, MinimumBayesRiskSelector
@@ -183,7 +183,7 @@ class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModul
         self.drop_image = drop_image
         self.null_image: NullImage = null_image
         self.noise_draws = noise_draws
-        self.optimizer = optimizer
+        self.optimizer = SharedOptimizer(optimizer)
         self.lr_schedule = lr_schedule
         self.decay: Decay = decay
         self.seed = seed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,6 +54,26 @@ class WarmupDecay:
         else:
             left = 1.0
         return self.floor + (1 - self.floor) * left
+
+
+class SharedOptimizer:
+    """Makes an optimiser; copies of a model share it.
+
+    What the command line gives for one holds on to the whole run, trainer included. A copy of the model, as averaging
+    of weights makes, would copy all that too, and fail where the trainer has started other ranks.
+
+    Args:
+        make: takes parameter groups.
+    """
+
+    def __init__(self, make: Callable[..., torch.optim.Optimizer]) -> None:
+        self.make = make
+
+    def __call__(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return self.make(groups)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SharedOptimizer:
+        return self
 
 
 Decay = Literal["matrices", "all"]

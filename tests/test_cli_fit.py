@@ -1,8 +1,10 @@
 """fit, validate, test and checkpoints, through the command line."""
 
+import copy
 import csv
 import json
 import logging
+import threading
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from tiny_run import tiny_config, write_config
 import ladic.captioner
 from ladic.captioner import LatentDiffusionCaptioner
 from ladic.checkpoints import read_checkpoint
-from ladic.cli.lightning_cli import parse, spec_of
+from ladic.cli.lightning_cli import built, parse, spec_of
 from ladic.components.samplers import DDIMSampler, RenoiseSampler
 from ladic.datamodules import CaptionDataModule
 from ladic.guidance import ClassifierFreeGuidance
@@ -212,3 +214,14 @@ def test_the_last_step_is_kept_wherever_it_lies_between_validations(cli, config,
     saver = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"save_last": True}}
     assert cli("fit", "-c", config, root, *flags, f"--trainer.callbacks=[{json.dumps(saver)}]").code == 0
     assert read_checkpoint(tmp_path / "run")["global_step"] == 3
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "ladic.muon.MuonAdamW"])
+def test_a_copy_of_the_model_copies_nothing_of_the_run_around_it(tmp_path, optimizer):
+    """Averaging of weights makes one, after the trainer may have started other ranks."""
+    flags = [f"--model.optimizer={optimizer}", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    run = built(["-c", str(write_config(tmp_path)), *flags])
+    run.trainer.lock = threading.Lock()  # as the processes of other ranks have; it can't be copied
+    copied = copy.deepcopy(run.model)
+    assert copied.optimizer is run.model.optimizer
+    assert all(torch.equal(a, b) for a, b in zip(copied.parameters(), run.model.parameters(), strict=True))

@@ -115,7 +115,7 @@ def _load(model: Any, checkpoint_path: str) -> None:
     """Loads a weights file; a classifier's weights, which this model was built without, may be over, nothing else."""
     import timm
 
-    rest = timm.models.load_checkpoint(model, checkpoint_path, strict=False)
+    rest = timm.models.load_checkpoint(model, checkpoint_path, strict=False, weights_only=True)
     names = (model.pretrained_cfg or {}).get("classifier") or ()
     heads = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
     over = [key for key in rest.unexpected_keys if not key.startswith(heads)]

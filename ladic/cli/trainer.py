@@ -31,5 +31,5 @@ class PrecisionTrainer(Trainer):
 def _device(accelerator: Any) -> str:
     """The device type that Lightning will choose."""
     if accelerator in ("auto", "gpu"):
-        accelerator = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    return str(getattr(accelerator, "type", accelerator))
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return str(getattr(accelerator, "name", accelerator))

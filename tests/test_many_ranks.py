@@ -75,7 +75,6 @@ def tensors(folder, name="last.ckpt"):
     return found
 
 
-@pytest.mark.skipif(not hasattr(torch.distributed.fsdp, "fully_shard"), reason="needs PyTorch 2.7")
 def test_sharded_training_is_that_of_whole_ranks_and_goes_on_where_it_was(tmp_path):
     whole, sharded, broken = (tmp_path / name for name in ("whole", "sharded", "broken"))
     for folder, strategy in ((whole, "ddp"), (sharded, "fsdp")):

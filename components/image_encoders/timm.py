@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -65,7 +66,7 @@ class TimmEncoder(ImageEncoder):
             )
             if checkpoint_path is not None:
                 _load(self.model, checkpoint_path)
-        except (OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
+        except (OSError, RuntimeError, TypeError, ValueError, SafetensorError, UnpicklingError) as error:
             raise _unreadable(model_name, pretrained, checkpoint_path, error) from error
         config = timm.data.resolve_data_config({}, model=self.model)
         self.preprocess = ImagePreprocess(

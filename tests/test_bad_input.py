@@ -5,6 +5,7 @@ import json
 import pytest
 from tiny_run import (
     BERT,
+    NEWEST_WORDS,
     TOKENIZER,
     error_line,
     karpathy_data,
@@ -52,6 +53,7 @@ def test_an_unknown_component_is_told_with_the_nearest(fit, kind):
     assert fit(f"{kind.flag}={typed}") == f"{kind.flag}: no {kind.label} called '{typed}'; did you mean {meant}?"
 
 
+@NEWEST_WORDS
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
@@ -96,6 +98,7 @@ def test_a_wrong_flag_is_told_as_typed(fit, flag, message):
     assert len(line) < 320
 
 
+@NEWEST_WORDS
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
@@ -137,6 +140,7 @@ def test_a_configuration_that_is_none(cli, tmp_path, text, message):
     assert message in error_line(done.stderr)
 
 
+@NEWEST_WORDS
 def test_nothing_given_names_what_is_needed(cli):
     line = error_line(cli("fit").stderr)
     assert line.startswith("--model.image_encoder: has to be given, and so have --model.latent_space and --data")

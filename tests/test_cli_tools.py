@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_run import error_line, karpathy_tree, tiny_config, write_config
+from tiny_run import NEWEST_WORDS, error_line, karpathy_tree, tiny_config, write_config
 
 import ladic.cli.demo
 from ladic.captioner import LatentDiffusionCaptioner
@@ -53,6 +53,7 @@ def test_text_pretraining_repeats_itself(cli, config, tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+@NEWEST_WORDS
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -390,6 +391,7 @@ def test_the_demo_goes_from_nothing_to_a_report_and_can_be_run_again(cli, tiny_d
     assert again.stdout.count("is there already: skipped") >= 2
 
 
+@NEWEST_WORDS
 def test_a_wrong_flag_stops_the_demo_before_any_work(cli, tiny_demo, tmp_path):
     done = cli("demo", "--output", tmp_path / "out", "--", *tiny_demo, "--model.sampler.num_stepz=3")
     assert done.code == 2

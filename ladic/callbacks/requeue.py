@@ -103,6 +103,7 @@ class Requeue(Callback):
         A checkpoint of such an epoch would take its samples from the wrong place when the run goes on a second time.
         """
         progress = trainer.fit_loop.epoch_progress
+        counts: Any
         for counts in (progress.current, progress.total):
             counts.ready = counts.started = max(counts.ready, counts.processed + 1)
 

@@ -72,7 +72,11 @@ class CaptionerCLI(LightningCLI):
             cause = error.__cause__
             while cause is not None and not isinstance(cause, UsageError):
                 cause = cause.__cause__
-            if isinstance(error, UsageError) or cause is None:
+            if isinstance(error, UsageError):
+                raise
+            if cause is None:
+                cause = _refusal(error)
+            if cause is None:
                 raise
             raise cause from None
 
@@ -93,6 +97,12 @@ class CaptionerCLI(LightningCLI):
         if self.config_init["fit"].get("ckpt_path") == "auto":
             found = newest_checkpoint(self.trainer.default_root_dir)
             self.config_init["fit"]["ckpt_path"] = None if found is None else str(found)
+
+
+def _refusal(error: ValueError) -> UsageError | None:
+    """A component's complaint among the lines of one about unions: jsonargparse below 4.47 keeps no more of it."""
+    told = re.findall(r"^\s*- (?!Expected |Not a |Does not |a )(.+)$", str(error), re.M)
+    return UsageError(told[0]) if told else None
 
 
 class _Parsed(Exception):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ladic.errors import UsageError
+from ladic.precision import computes_bf16
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic a X + b X X' X + c (X X')^2 X: steepest at 0, values stay in about [0.7, 1.2] (Jordan et al. 2024)."""
@@ -34,7 +35,8 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
-    x = (matrices.mT if tall else matrices).bfloat16()
+    # bf16 is enough, and where it would be emulated it takes longer than all the rest of a step.
+    x = (matrices.mT if tall else matrices).to(torch.bfloat16 if computes_bf16(matrices.device.type) else torch.float32)
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
     for _ in range(steps):
         gram = x @ x.mT

@@ -6,6 +6,7 @@ A processor without bf16 instructions converts number by number: on an EPYC with
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
 """As Linux names them; the last one on ARM."""
 
 
+@functools.cache
 def cpu_flags() -> set[str]:
     """Instruction sets, as Linux names them; empty elsewhere."""
     file = Path("/proc/cpuinfo")

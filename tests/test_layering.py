@@ -51,7 +51,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.features": ((*BASE, "ladic.features"), TRAINING),
     "ladic.slurm": (("ladic.errors",), (*TRAINING, "torch")),
     "ladic.optim": (BASE, TRAINING),
-    "ladic.muon": (BASE, TRAINING),
+    "ladic.muon": ((*BASE, "ladic.precision"), TRAINING),
     "ladic.frozen": (BASE, TRAINING),
     "ladic.hub": ((*BASE, "ladic.__version__", "ladic.checkpoints", "ladic.frozen", "ladic.model_card"), TRAINING),
     "ladic.model_card": (BASE, TRAINING),

@@ -44,7 +44,6 @@ def steps(config: Path, output: Path, overrides: list[str]) -> list[tuple[list[s
     from ladic.cli.lightning_cli import parse
 
     space, text, features = output / "space.safetensors", output / "text", output / "features"
-    resume = [f"--ckpt_path={output}"] if any(output.rglob("last.ckpt")) else []
     settings = [
         f"--model.latent_space.model={text}",
         f"--model.latent_space.fitted={space}",
@@ -58,7 +57,7 @@ def steps(config: Path, output: Path, overrides: list[str]) -> list[tuple[list[s
         (["pretrain-text", *use, "--output", str(text), *TEXT, "--", *overrides], text / "model.safetensors"),
         (["fit-space", *use, "--output", str(space), *SPACE, "--", *settings], space),
         (["cache-features", *use, "--output", str(features), *CACHE, "--", *overrides], None),
-        (["fit", *use, *settings, *resume], None),
+        (["fit", *use, *settings, "--ckpt_path=auto"], None),
         (["test", *use, *settings, f"--ckpt_path={output}"], None),
         (["report", str(output), *use, "--", *overrides], None),
     ]

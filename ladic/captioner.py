@@ -200,19 +200,7 @@ class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModul
         self._started = 0.0
         self.teacher = teacher
         if teacher is not None:
-            self._check_lessons(stretched)
-
-    def _check_lessons(self, stretched: bool) -> None:
-        """A student answers with clean latents, on the grids of its teacher, with the image in sight."""
-        for named, wrong, right in (
-            (f"prediction='{self.prediction}'", self.prediction != "x0", "--model.prediction=x0"),
-            (f"drop_image={self.drop_image}", self.drop_image > 0, "--model.drop_image=0"),
-            (f"loss_weight='{self.loss_weight}'", self.loss_weight != "none", "--model.loss_weight=none"),
-            ("time_sampling", not isinstance(self.time_sampling, UniformTimes), "--model.time_sampling=UniformTimes"),
-            (f"noise_schedule={type(self.noise_schedule).__name__}", stretched, "another --model.noise_schedule"),
-        ):
-            if wrong:
-                raise UsageError(f"{named}: not with a teacher, who says what is learned and when; give {right}")
+            teacher.check(self)
 
     # What a datamodule asks for.
 

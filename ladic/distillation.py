@@ -23,8 +23,10 @@ from ladic.components.noise_schedules.base import NoiseSchedule
 from ladic.components.samplers.base import signal_and_noise
 from ladic.components.samplers.ddim import deterministic_step
 from ladic.errors import UsageError
+from ladic.features import fingerprint
 from ladic.guidance import ClassifierFreeGuidance, GuidedDenoiser
-from ladic.spec import Buildable
+from ladic.spec import Buildable, describe
+from ladic.time_sampling import UniformTimes
 
 if TYPE_CHECKING:
     from ladic.captioner import LatentDiffusionCaptioner
@@ -79,11 +81,30 @@ class Teacher(Buildable):
             self._model = LatentDiffusionCaptioner.load_from_checkpoint(self.checkpoint).requires_grad_(False)
         return self._model
 
+    def check(self, student: LatentDiffusionCaptioner) -> None:
+        """A student answers with clean latents, on its teacher's grids, with the image in sight.
+
+        Raises:
+            UsageError: for settings that say otherwise.
+        """
+        schedule = type(student.noise_schedule)
+        stretched = schedule.add_training_noise is not NoiseSchedule.add_training_noise
+        uniform = isinstance(student.time_sampling, UniformTimes)
+        for named, wrong, right in (
+            (f"prediction='{student.prediction}'", student.prediction != "x0", "--model.prediction=x0"),
+            (f"drop_image={student.drop_image}", student.drop_image > 0, "--model.drop_image=0"),
+            (f"loss_weight='{student.loss_weight}'", student.loss_weight != "none", "--model.loss_weight=none"),
+            ("time_sampling", not uniform, "--model.time_sampling=UniformTimes"),
+            (f"noise_schedule={schedule.__name__}", stretched, "another --model.noise_schedule"),
+        ):
+            if wrong:
+                raise UsageError(f"{named}: not with a teacher, who says what is learned and when; give {right}")
+
     def prepare(self, student: LatentDiffusionCaptioner) -> list[str]:
         """Hands the student what fits of the teacher's weights, and returns the names of its parts that got none.
 
         Raises:
-            UsageError: if the two have different latents or image tokens.
+            UsageError: if the two have different latents, image tokens or noise schedules.
         """
         teacher = self.load()
         ours, theirs = student.latent_space.normalizer, teacher.latent_space.normalizer
@@ -94,10 +115,15 @@ class Teacher(Buildable):
                     f"teacher '{self.checkpoint}': its latents have other statistics than the student's; give the "
                     "student the teacher's latent space (--model.latent_space.fitted, layer and length)"
                 )
-        if teacher.image_encoder.width != student.image_encoder.width:
+        if _tokens(teacher) != _tokens(student):
             raise UsageError(
-                f"teacher '{self.checkpoint}': its image tokens are {teacher.image_encoder.width} wide, the student's "
-                f"{student.image_encoder.width}; give the student the teacher's image encoder"
+                f"teacher '{self.checkpoint}': its image encoder is another one, or has other weights; give the student the "
+                "same (--model.image_encoder)"
+            )
+        if describe(teacher.noise_schedule) != describe(student.noise_schedule):
+            raise UsageError(
+                f"teacher '{self.checkpoint}': its noise schedule is another one; give the student the teacher's "
+                "(--model.noise_schedule)"
             )
         anew = []
         for name in ("denoiser", "latent_space.head"):
@@ -142,6 +168,11 @@ class Teacher(Buildable):
         grid = torch.tensor(self.steps, device=draws.device)[place.long()]
         number = torch.minimum((place.frac() * grid).floor(), grid - 1)
         return (number + 1) / grid, number / grid
+
+
+def _tokens(captioner: LatentDiffusionCaptioner) -> dict[str, str]:
+    """What two captioners with the same image tokens have in common."""
+    return fingerprint(captioner.image_encoder, captioner.preprocess)
 
 
 def walked(

@@ -8,7 +8,7 @@ from tiny_captioner import evaluation_batch, fit, model, training_batch
 from tiny_run import error_line
 
 from ladic.captioner import LatentDiffusionCaptioner
-from ladic.components import CosineSchedule, DDIMSampler
+from ladic.components import ConvEncoder, CosineSchedule, DDIMSampler, ShiftedSchedule
 from ladic.components.samplers.ddim import deterministic_step
 from ladic.distillation import Teacher, walked
 from ladic.errors import UsageError
@@ -132,6 +132,21 @@ def test_a_teacher_of_other_latents_is_refused(taught):
     space.normalizer.set(torch.ones(space.width), torch.ones(space.width))
     with pytest.raises(UsageError, match="other statistics than the student's; give the student the teacher's"):
         Teacher(str(taught)).prepare(student(None, latent_space=space))
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "message"),
+    [
+        ("image_encoder", ConvEncoder(image_size=16, channels=(8, 8)), "its image encoder is another one"),
+        ("noise_schedule", ShiftedSchedule(), "its noise schedule is another one"),
+    ],
+    ids=["encoder", "schedule"],
+)
+def test_a_teacher_of_other_parts_is_refused(taught, name, part, message):
+    captioner = student(None)
+    setattr(captioner, name, part)
+    with pytest.raises(UsageError, match=message):
+        Teacher(str(taught)).prepare(captioner)
 
 
 def test_the_second_stage_from_the_command_line(cli, trained, tmp_path):

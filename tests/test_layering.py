@@ -55,7 +55,10 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.frozen": (BASE, TRAINING),
     "ladic.hub": ((*BASE, "ladic.__version__", "ladic.checkpoints", "ladic.frozen", "ladic.model_card"), TRAINING),
     "ladic.model_card": (BASE, TRAINING),
-    "ladic.distillation": ((*BASE, "ladic.components", "ladic.guidance", "ladic.captioner"), TRAINING),
+    "ladic.distillation": (
+        (*BASE, "ladic.components", "ladic.features", "ladic.guidance", "ladic.time_sampling", "ladic.captioner"),
+        TRAINING,
+    ),
     "ladic.export": ((*BASE, *CONTRACTS, "ladic.guidance", "ladic.targets"), TRAINING),
     "ladic.human_study": ((*BASE, "ladic.metrics"), TRAINING),
     "ladic.human_page": ((*BASE, "ladic.human_study"), (*TRAINING, "torch")),

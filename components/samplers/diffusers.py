@@ -59,7 +59,7 @@ class DiffusersSampler(Sampler):
             )
 
     def step(self, x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor, schedule: ScheduleLike, draw: DrawFn) -> Tensor:
-        raise NotImplementedError("a scheduler of diffusers keeps state: it walks, and takes no single step")
+        raise AssertionError("a scheduler of diffusers keeps state: walk goes all the way, and asks for no single step")
 
     def times(self, schedule: ScheduleLike) -> Tensor:
         steps = self._built(schedule, "cpu").timesteps.double()

@@ -108,12 +108,12 @@ class Requeue(Callback):
             counts.ready = counts.started = max(counts.ready, counts.processed + 1)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if trainer.global_step == self._step or trainer.global_step % self.check_every_n_steps:
+        if trainer.global_step == self._step:
             return  # in the middle of accumulating gradients
         self._step = trainer.global_step
-        wanted = self._agreed(trainer)
+        wanted = NOTHING if self._step % self.check_every_n_steps else self._agreed(trainer)
         # Lightning saves as it validates: where max_steps lies between two validations, the run's end would be lost.
-        if wanted or trainer.global_step == trainer.max_steps:
+        if wanted or self._step == trainer.max_steps:
             self._save(trainer)
         if wanted > SAVE:
             self._leave(trainer, wanted)

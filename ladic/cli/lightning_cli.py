@@ -100,7 +100,7 @@ class CaptionerCLI(LightningCLI):
 
 
 def _refusal(error: ValueError) -> UsageError | None:
-    """A component's complaint among the lines of one about unions: jsonargparse below 4.47 keeps no more of it."""
+    """A component's complaint among the lines of one about unions: jsonargparse 4.41 keeps no more of it."""
     told = re.findall(r"^\s*- (?!Expected |Not a |Does not |a )(.+)$", str(error), re.M)
     return UsageError(told[0]) if told else None
 

@@ -117,8 +117,8 @@ class Teacher(Buildable):
                 )
         if _tokens(teacher) != _tokens(student):
             raise UsageError(
-                f"teacher '{self.checkpoint}': its image encoder is another one, or has other weights; give the student "
-                "the same (--model.image_encoder)"
+                f"teacher '{self.checkpoint}': its image encoder is another one, or has other weights; give the "
+                "student the same (--model.image_encoder)"
             )
         if describe(teacher.noise_schedule) != describe(student.noise_schedule):
             raise UsageError(

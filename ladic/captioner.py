@@ -26,7 +26,7 @@ from ladic.distillation import Teacher
 from ladic.draws import BatchDraws, Coin, StepDraws
 from ladic.errors import UsageError
 from ladic.features import fingerprint
-from ladic.frozen import frozen_parts, leave_out, put_back, told
+from ladic.frozen import frozen_parts, leave_out, put_back
 from ladic.generation import Generation, generate, noise_seed
 from ladic.guidance import ClassifierFreeGuidance
 from ladic.hub import PretrainedMethods, located
@@ -35,25 +35,17 @@ from ladic.length_control import LengthRange
 from ladic.losses import LatentLoss, LossWeight, caption_loss, latent_loss, loss_weight
 from ladic.optim import Decay, SharedOptimizer, WarmupDecay, parameter_groups
 from ladic.postprocess import PostProcessor
+from ladic.rebuild import COMPONENTS, rebuilt
 from ladic.reconstruction import Reconstruction
 from ladic.rerank import CandidateSelector, Evidence, MinimumBayesRiskSelector
 from ladic.seeds import mixed_seed
-from ladic.spec import build, class_path, describe
+from ladic.spec import class_path, describe
 from ladic.targets import Prediction, Target
 from ladic.time_sampling import TimeSampling, UniformTimes
 from ladic.types import CaptionBatch, CaptionOutput, ImagePreprocess, StepFn, TokenBatch
 
 NullImage = Literal["learned", "zeros"]
 
-COMPONENTS: dict[str, type] = {
-    "image_encoder": ImageEncoder,
-    "latent_space": TextLatentSpace,
-    "noise_schedule": NoiseSchedule,
-    "sampler": Sampler,
-    "selector": CandidateSelector,
-    "postprocess": PostProcessor,
-    "time_sampling": TimeSampling,
-}
 SETTINGS = (
     "num_candidates",
     "latent_loss",
@@ -532,47 +524,6 @@ class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModul
             return cls.from_pretrained(folder, map_location=map_location, **overrides)
         file = find_checkpoint(checkpoint_path)
         checkpoint = read_checkpoint(file, map_location)
-        model = cls._rebuilt(checkpoint, f"checkpoint '{checkpoint_path}'", overrides)
+        model = rebuilt(cls, checkpoint, f"checkpoint '{checkpoint_path}'", overrides)
         model.loaded_from = file
         return model.eval().to(map_location)
-
-    @classmethod
-    def _rebuilt(cls, checkpoint: dict[str, Any], named: str, overrides: dict[str, Any]) -> LatentDiffusionCaptioner:
-        """The captioner that a checkpoint's contents describe, with its weights."""
-        stored = checkpoint["ladic"]
-        parts: dict[str, Any] = {}
-        for name, spec in stored["components"].items():
-            if name not in overrides:
-                left_out = stored.get("frozen", {}).get(name, {"source": {}})
-                try:
-                    parts[name] = build(spec, COMPONENTS[name], overrides=left_out["source"])
-                except UsageError as error:
-                    if not left_out["source"]:
-                        raise
-                    raise UsageError(
-                        f"{named}: leaves out the frozen weights of {name} ({told(left_out)}): {error}; put them back "
-                        "there, or train with --model.save_frozen=true"
-                    ) from error
-        model = cls(
-            **{
-                **parts,
-                "denoiser": _Rebuild(stored["denoiser"]),
-                "guidance": ClassifierFreeGuidance(**stored["guidance"]),
-                **stored["settings"],
-                **overrides,
-            }
-        )
-        model.on_load_checkpoint(checkpoint)
-        model.load_state_dict(checkpoint["state_dict"])
-        return model
-
-
-class _Rebuild:
-    """A ``DenoiserFactory`` from a stored spec; the sizes come from the parts around it, as at first."""
-
-    def __init__(self, spec: dict[str, Any]) -> None:
-        self.spec = spec
-
-    def __call__(self, *, width: int, length: int, cond_width: int) -> Denoiser:
-        sizes = {"width": width, "length": length, "cond_width": cond_width}
-        return build(self.spec, Denoiser, overrides=sizes)

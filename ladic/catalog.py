@@ -8,15 +8,11 @@ a default computed elsewhere) is shown as written or not at all.
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.machinery import ModuleSpec
-from pathlib import Path
 
-from ladic.plugins import KINDS, Kind, component_entry_points, is_ours, log, one_line, unmapped
+from ladic.plugins import KINDS, Kind, component_entry_points, is_ours, log, unmapped
+from ladic.sources import Module, UnreadableError, dotted_name, locate
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ def find_components() -> list[Component]:
     for point in points:
         try:
             collect(point.name, point.module)
-        except _UnreadableError as error:
+        except UnreadableError as error:
             if is_ours(point) and sources.module(point.module) is None:
                 raise unmapped(error) from error
             log.warning("plug-in '%s' (%s) is left out: %s", point.name, point.value, error)
@@ -109,90 +105,37 @@ def parameters_of(path: str) -> tuple[Parameter, ...]:
     )
 
 
-class _UnreadableError(Exception):
-    """A module whose source can't be found or parsed."""
-
-
-class _Module:
-    """What a module defines and imports at its top level, by source.
-
-    Attributes:
-        classes: name -> definition.
-        aliases: local name -> absolute dotted name it was imported from.
-        stars: modules imported by ``from x import *``.
-        imported: absolute dotted names that importing this module imports; some are modules, some names in them.
-        docstring: the module's own.
-    """
-
-    def __init__(self, name: str, spec: ModuleSpec) -> None:
-        self.name = name
-        self.file = spec.origin or ""
-        self.classes: dict[str, ast.ClassDef] = {}
-        self.aliases: dict[str, str] = {}
-        self.stars: list[str] = []
-        self.imported: list[str] = []
-        self.docstring = ""
-        package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
-        if not self.file.endswith(".py"):  # a namespace package or compiled: no classes to read
-            return
-        try:
-            tree = ast.parse(Path(self.file).read_bytes())
-        except (OSError, SyntaxError, ValueError) as error:
-            raise _UnreadableError(f"{self.file}: {one_line(error, with_type=True)}") from error
-        self.docstring = ast.get_docstring(tree) or ""
-        for statement in _top_level(tree.body):
-            if isinstance(statement, ast.ClassDef):
-                self.classes[statement.name] = statement
-            elif isinstance(statement, ast.Import):
-                for alias in statement.names:
-                    self.imported.append(alias.name)
-                    self.aliases[alias.asname or alias.name.partition(".")[0]] = (
-                        alias.name if alias.asname else alias.name.partition(".")[0]
-                    )
-            elif isinstance(statement, ast.ImportFrom):
-                origin = statement.module or ""
-                if statement.level:
-                    origin = importlib.util.resolve_name("." * statement.level + origin, package)
-                self.imported.append(origin)
-                for alias in statement.names:
-                    if alias.name == "*":
-                        self.stars.append(origin)
-                    else:
-                        self.imported.append(f"{origin}.{alias.name}")
-                        self.aliases[alias.asname or alias.name] = f"{origin}.{alias.name}"
-
-
 class _Sources:
     """Modules by name, read on demand; only those under ``roots``, so that torch's source is never opened."""
 
     def __init__(self, roots: set[str]) -> None:
         self.roots = roots
-        self._modules: dict[str, _Module | None] = {}
+        self._modules: dict[str, Module | None] = {}
         self._kinds = {kind.base: kind for kind in KINDS}
 
-    def module(self, name: str) -> _Module | None:
+    def module(self, name: str) -> Module | None:
         """The module, or None where there is none of that name.
 
         Raises:
-            _UnreadableError: if it is there and can't be parsed.
+            UnreadableError: if it is there and can't be parsed.
         """
         if name.partition(".")[0] not in self.roots:
             return None
         if name not in self._modules:
-            spec = _locate(name)
-            self._modules[name] = None if spec is None else _Module(name, spec)
+            spec = locate(name)
+            self._modules[name] = None if spec is None else Module(name, spec)
         return self._modules[name]
 
     def classes(self, start: str) -> list[str]:
         """Import paths of the public, concrete classes that importing a module defines in its top-level package.
 
         Raises:
-            _UnreadableError: if the module isn't there, or a module on the way can't be parsed.
+            UnreadableError: if the module isn't there, or a module on the way can't be parsed.
         """
         if self.module(start) is None:
-            raise _UnreadableError(f"no module named '{start}'")
+            raise UnreadableError(f"no module named '{start}'")
         top = start.partition(".")[0]
-        seen: dict[str, _Module] = {}
+        seen: dict[str, Module] = {}
         waiting = [start]
         while waiting:
             name = waiting.pop()
@@ -222,7 +165,7 @@ class _Sources:
                 return target
         return dotted
 
-    def find_class(self, path: str) -> tuple[_Module, ast.ClassDef] | None:
+    def find_class(self, path: str) -> tuple[Module, ast.ClassDef] | None:
         """Module and definition of a class, by the place where it is defined."""
         head, _, name = path.rpartition(".")
         module = self.module(head)
@@ -234,7 +177,7 @@ class _Sources:
         if found is None:
             return []
         module, node = found
-        return [self.definition(self._qualify(module, _dotted(base))) for base in node.bases]
+        return [self.definition(self._qualify(module, dotted_name(base))) for base in node.bases]
 
     def lineage(self, path: str) -> list[str]:
         """The class and its ancestors, near ones first."""
@@ -292,7 +235,7 @@ class _Sources:
                 break
         return list(parameters.values())
 
-    def _qualify(self, module: _Module, dotted: str) -> str:
+    def _qualify(self, module: Module, dotted: str) -> str:
         """Absolute form of a name as written in a module."""
         first, _, rest = dotted.partition(".")
         if first in module.classes:
@@ -323,45 +266,6 @@ def named_papers(text: str) -> tuple[str, ...]:
         for authors, year, place in _CITED.findall(" ".join(text.split()))
     )
     return tuple(dict.fromkeys(found))
-
-
-def _locate(name: str) -> ModuleSpec | None:
-    """Spec of a module, its parents not imported: a stranger's package may import torch in its ``__init__``."""
-    spec: ModuleSpec | None = None
-    path = None
-    parts = name.split(".")
-    for end in range(1, len(parts) + 1):
-        if end > 1:
-            path = spec.submodule_search_locations if spec is not None else None
-            if path is None:
-                return None
-        part = ".".join(parts[:end])
-        try:
-            specs = (finder.find_spec(part, path, None) for finder in sys.meta_path)
-            spec = next((found for found in specs if found is not None), None)
-        except KeyError:  # a namespace package inside a package asks its imported parent where it is
-            return importlib.util.find_spec(name)
-    return spec
-
-
-def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements that run on import, those inside ``if`` and ``try`` included; type-checking blocks never run."""
-    for statement in body:
-        yield statement
-        if isinstance(statement, ast.If) and _dotted(statement.test).rpartition(".")[2] != "TYPE_CHECKING":
-            yield from _top_level(statement.body + statement.orelse)
-        elif isinstance(statement, ast.Try):
-            handlers = [inner for handler in statement.handlers for inner in handler.body]
-            yield from _top_level(statement.body + handlers + statement.orelse + statement.finalbody)
-
-
-def _dotted(expression: ast.expr) -> str:
-    """``a.b.C`` of a name, an attribute or a subscripted one; empty for anything else."""
-    if isinstance(expression, ast.Subscript):
-        return _dotted(expression.value)
-    if isinstance(expression, ast.Attribute):
-        return f"{_dotted(expression.value)}.{expression.attr}"
-    return expression.id if isinstance(expression, ast.Name) else ""
 
 
 def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
@@ -396,10 +300,10 @@ def _documented_args(docstring: str) -> dict[str, str]:
 
 def _is_abstract(node: ast.ClassDef) -> bool:
     """Whether a class says of itself that it can't be instantiated."""
-    if any(_dotted(base).rpartition(".")[2] == "ABC" for base in node.bases):
+    if any(dotted_name(base).rpartition(".")[2] == "ABC" for base in node.bases):
         return True
     return any(
-        _dotted(decorator).rpartition(".")[2] == "abstractmethod"
+        dotted_name(decorator).rpartition(".")[2] == "abstractmethod"
         for statement in node.body
         if isinstance(statement, ast.FunctionDef)
         for decorator in statement.decorator_list

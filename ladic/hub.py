@@ -29,6 +29,7 @@ from ladic.errors import UsageError
 from ladic.frozen import frozen_parts, leave_out
 from ladic.json_files import parse_json, read_text
 from ladic.model_card import Published, model_card
+from ladic.rebuild import rebuilt
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -230,8 +231,8 @@ class PretrainedMethods:
         """
         folder = Path(name) if Path(name).is_dir() else download(str(name), revision)
         checkpoint = read_folder(folder, map_location)
-        captioner: Any = cls
-        model: Self = captioner._rebuilt(checkpoint, f"'{name}'", overrides).eval().to(map_location)
+        captioner: Any = rebuilt(cast("Any", cls), checkpoint, f"'{name}'", overrides)
+        model: Self = captioner.eval().to(map_location)
         return model
 
     def push_to_hub(

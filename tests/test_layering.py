@@ -41,7 +41,8 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.types": (("ladic.errors",), TRAINING),
     "ladic.spec": (("ladic.errors",), TRAINING),
     "ladic.plugins": (("ladic.errors",), (*TRAINING, "torch")),
-    "ladic.catalog": (("ladic.errors", "ladic.plugins"), (*TRAINING, "torch")),
+    "ladic.catalog": (("ladic.errors", "ladic.plugins", "ladic.sources"), (*TRAINING, "torch")),
+    "ladic.sources": (("ladic.plugins",), (*TRAINING, "torch")),
     **{
         f"ladic.components.{kind}": ((*BASE, f"ladic.components.{kind}"), TRAINING)
         for kind in KINDS
@@ -53,7 +54,17 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.optim": (BASE, TRAINING),
     "ladic.muon": ((*BASE, "ladic.precision"), TRAINING),
     "ladic.frozen": (BASE, TRAINING),
-    "ladic.hub": ((*BASE, "ladic.__version__", "ladic.checkpoints", "ladic.frozen", "ladic.model_card"), TRAINING),
+    "ladic.rebuild": (
+        (
+            *BASE, "ladic.components", "ladic.frozen", "ladic.guidance", "ladic.postprocess", "ladic.rerank",
+            "ladic.time_sampling",
+        ),
+        TRAINING,
+    ),
+    "ladic.hub": (
+        (*BASE, "ladic.__version__", "ladic.checkpoints", "ladic.frozen", "ladic.model_card", "ladic.rebuild"),
+        TRAINING,
+    ),
     "ladic.model_card": (BASE, TRAINING),
     "ladic.distillation": (
         (*BASE, "ladic.components", "ladic.features", "ladic.guidance", "ladic.time_sampling", "ladic.captioner"),
@@ -75,7 +86,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.captioner": (
         (
             *BASE, *PLAIN, "ladic.components", "ladic.optim", "ladic.features", "ladic.frozen", "ladic.checkpoints",
-            "ladic.plugins", "ladic.inference", "ladic.pictures", "ladic.hub", "ladic.distillation",
+            "ladic.plugins", "ladic.inference", "ladic.pictures", "ladic.hub", "ladic.distillation", "ladic.rebuild",
         ),
         (),
     ),

@@ -1,0 +1,90 @@
+"""A captioner from what its checkpoint says of it: components by their specs, sizes from the parts around them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+from ladic.components.denoisers import Denoiser
+from ladic.components.image_encoders import ImageEncoder
+from ladic.components.latent_spaces import TextLatentSpace
+from ladic.components.noise_schedules import NoiseSchedule
+from ladic.components.samplers import Sampler
+from ladic.errors import UsageError
+from ladic.frozen import told
+from ladic.guidance import ClassifierFreeGuidance
+from ladic.postprocess import PostProcessor
+from ladic.rerank import CandidateSelector
+from ladic.spec import build
+from ladic.time_sampling import TimeSampling
+
+COMPONENTS: dict[str, type] = {
+    "image_encoder": ImageEncoder,
+    "latent_space": TextLatentSpace,
+    "noise_schedule": NoiseSchedule,
+    "sampler": Sampler,
+    "selector": CandidateSelector,
+    "postprocess": PostProcessor,
+    "time_sampling": TimeSampling,
+}
+
+
+class Loading(Protocol):
+    """What a captioner does with a checkpoint."""
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+
+T = TypeVar("T", bound=Loading)
+
+
+def rebuilt(cls: type[T], checkpoint: dict[str, Any], named: str, overrides: dict[str, Any]) -> T:
+    """The captioner that a checkpoint's contents describe, with its weights.
+
+    Args:
+        cls: the captioner's class.
+        checkpoint: as ``read_checkpoint`` or ``ladic.hub.read_folder`` gives it.
+        named: what complaints call it.
+        overrides: constructor arguments to use instead of the stored ones.
+
+    Raises:
+        UsageError: if frozen weights that it leaves out aren't where they were, or it doesn't fit.
+    """
+    stored = checkpoint["ladic"]
+    parts: dict[str, Any] = {}
+    for name, spec in stored["components"].items():
+        if name not in overrides:
+            left_out = stored.get("frozen", {}).get(name, {"source": {}})
+            try:
+                parts[name] = build(spec, COMPONENTS[name], overrides=left_out["source"])
+            except UsageError as error:
+                if not left_out["source"]:
+                    raise
+                raise UsageError(
+                    f"{named}: leaves out the frozen weights of {name} ({told(left_out)}): {error}; put them back "
+                    "there, or train with --model.save_frozen=true"
+                ) from error
+    model = cls(
+        **{
+            **parts,
+            "denoiser": _Rebuild(stored["denoiser"]),
+            "guidance": ClassifierFreeGuidance(**stored["guidance"]),
+            **stored["settings"],
+            **overrides,
+        }
+    )
+    model.on_load_checkpoint(checkpoint)
+    model.load_state_dict(checkpoint["state_dict"])
+    return model
+
+
+class _Rebuild:
+    """A ``DenoiserFactory`` from a stored spec; the sizes come from the parts around it, as at first."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec = spec
+
+    def __call__(self, *, width: int, length: int, cond_width: int) -> Denoiser:
+        sizes = {"width": width, "length": length, "cond_width": cond_width}
+        return build(self.spec, Denoiser, overrides=sizes)

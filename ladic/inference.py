@@ -147,6 +147,8 @@ class PictureMethods:
         model = cast("LatentDiffusionCaptioner", self)
         pictures = read_pictures(images, model.preprocess)
         parsed = [Template.parse(text) for text in ([templates] if isinstance(templates, str) else templates)]
+        if not parsed:
+            raise UsageError("templates: none given; write one such as 'a ___ on a ___'")
         if not pictures:
             return []
         if len(pictures) != len(parsed):
@@ -204,6 +206,8 @@ class PictureMethods:
         texts = [references] if isinstance(references, str) else list(references or [])
         if texts and len(texts) != len(pictures):
             raise UsageError(f"{len(pictures)} images and {len(texts)} references: need one for each")
+        if not pictures:
+            return []
         space, recorder = model.latent_space, Recorder()
         generation = model.generate(encoded(model, pictures), 1, length, recorder)
         latents: list[Any] = [None] * len(pictures)

@@ -87,9 +87,14 @@ def test_lengths(model, files: list[Path]) -> None:
         (lambda m, f: m.caption(f[0], num_captions=0), "num_captions=0, num_candidates=1: need at least 1"),
         (lambda m, f: m.caption(f[0], num_captions=2, num_candidates=1), "num_captions=2, num_candidates=1"),
         (lambda m, f: m.infill(f, ["a ___", "b ___"]), "3 images and 2 templates: need as many, or one of either"),
+        (lambda m, f: m.infill(f[0], []), "templates: none given; write one such as"),
         (lambda m, f: m.trace(f, "a dog"), "3 images and 1 references: need one for each"),
     ],
 )
 def test_mistakes_are_named(model, files: list[Path], call, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         call(model, files)
+
+
+def test_no_pictures_are_no_captions_and_no_fillings(model) -> None:
+    assert model.caption([]) == model.infill([], "a ___") == model.trace([]) == []

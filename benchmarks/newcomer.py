@@ -7,6 +7,7 @@ reckoned at 200 characters a minute. Writes ``benchmarks/results/newcomer.md``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import os
 import subprocess
@@ -43,10 +44,13 @@ def main() -> None:
     """Runs the steps in one shell and writes the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--load", default="nothing else ran", help="what else the machine was busy with")
+    parser.add_argument("--folder", type=Path, help="where to walk it, empty or new, to keep what it made")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        draw_pictures(Path(folder) / "pictures")
-        seconds, output = run_steps(Path(folder))
+    with contextlib.ExitStack() as stack:
+        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        draw_pictures(folder / "pictures")
+        seconds, output = run_steps(folder)
     typed = sum(len(command) + 1 for _, command in STEPS) / TYPED_A_MINUTE
     total = sum(seconds)
     rows = [

@@ -113,7 +113,7 @@ def write(page: Path, rows: list[str], peaks: dict[str, float], width: int) -> N
         "",
         "`python -m benchmarks.generation`: the paper's model at full size (ViT-B/16 at 224 pixels, 24 positions, a",
         f"diffuser of 12 layers and width {width}, BERT-base), random weights, guided; medians, alternatives in turn.",
-        "The plain loop runs the ViT twice and makes all keys and values anew in every step, as the released code does.",
+        "The plain loop runs the ViT twice and makes all keys and values anew in every step, as the released code.",
         "",
         f"- {machine()}; seed 0; commit {commit()}; {datetime.date.today().isoformat()}",
         f"- large matrix products run at {peaks['fp32'] / 1e9:.0f} GFLOP/s in fp32, {peaks['bf16'] / 1e9:.0f} in bf16",
@@ -124,8 +124,7 @@ def write(page: Path, rows: list[str], peaks: dict[str, float], width: int) -> N
         *rows,
         "",
         '"Over the limit": the time, over that of as many operations at the rate of large products in that precision.',
-        '"Apart": norm of the difference of the latents over their norm, from the plain loop, or from fp32 where there is',
-        "none.",
+        '"Apart": norm of the difference of the latents over their norm, from the plain loop, else from fp32.',
     ]
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -20,14 +20,15 @@ BERT_BASE = {"vocab_size": 30522}
 """What a BertConfig doesn't say by itself; its defaults are BERT-base."""
 
 
-def full_size(steps: int, seed: int = 0) -> LatentDiffusionCaptioner:
-    """The captioner, in eval mode, guided at scale 2."""
+def full_size(steps: int, seed: int = 0, width: int = 1536) -> LatentDiffusionCaptioner:
+    """The captioner, in eval mode, guided at scale 2; ``width`` is the denoiser's, 1536 the paper's."""
     torch.manual_seed(seed)
     space = BertLatentSpace(config=BERT_BASE, tokenizer=tokenizer(), layer=6, length=24, decoder_layers=0)
     space.normalizer.set(torch.zeros(space.width), torch.ones(space.width))
     denoiser = functools.partial(
         CrossAttentionDenoiser,
-        hidden_width=1536, num_layers=12, num_heads=16, ffn_width=3072, projections=False, image_norm=False,
+        hidden_width=width, num_layers=12, num_heads=16, ffn_width=2 * width, projections=width != 1536,
+        image_norm=False,
         init_std=0.02,
     )  # fmt: skip
     return LatentDiffusionCaptioner(

@@ -1,92 +1,132 @@
 """``python -m benchmarks.generation``: seconds for a caption, against a loop that samples as the released code does.
 
-Same weights and the same noise, so that the latents have to be equal; the page says how far they are apart. What the
-machine could do at best is the counted floating-point operations over the rate of a large matrix product.
+Same weights and the same noise, so that the latents have to be equal in fp32; the page says how far all are apart. What
+the machine could do at best is the counted floating-point operations over the rate of a large matrix product of the
+same precision. A quarter of an hour on two cores with AMX; rows are written as they come.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.full_size import full_size, ours, plain_loop
 from benchmarks.pages import commit
 from benchmarks.timing import interleaved, machine
+from ladic.acceleration import DTYPES
+from ladic.captioner import LatentDiffusionCaptioner
 
 PAGE = Path(__file__).parent / "results" / "generation.md"
-CASES = ((1, 5), (1, 34), (8, 5), (8, 34))
-"""Pictures at a time, and evaluations."""
+CASES = ((1, 5), (8, 5), (1, 34), (8, 34), (64, 5), (64, 34))
+"""Pictures at a time, and steps."""
+LONGEST = 64 * 5
+"""Pictures times steps beyond which the plain loop is not waited for."""
+LONG = 100
+"""Pictures times steps beyond which there is one round."""
+VARIANTS: tuple[tuple[Literal["fp32", "bf16"], bool], ...] = (("fp32", False), ("bf16", False), ("bf16", True))
+"""Precision, and whether parts are compiled."""
 
 
 def main() -> None:
     """Measures and writes the page, case by case."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="in turn, after one to warm up (of the longest case: 1)")
+    parser.add_argument("--rounds", type=int, default=3, help="in turn, after one to warm up (of the longest cases: 1)")
+    parser.add_argument("--width", type=int, default=1536, help="of the denoiser")
+    parser.add_argument("--cases", nargs="+", default=[f"{batch}x{steps}" for batch, steps in CASES], metavar="BxS")
+    parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
-    peak, rows = matmul_peak(), []
-    for batch, steps in CASES:
-        rounds, warmup = (1, 0) if batch * steps > 100 else (options.rounds, 1)
-        rows.append(measured(batch, steps, rounds, warmup, peak))
-        print(rows[-1], flush=True)
-        write(rows, peak)
-    print(PAGE.read_text(encoding="utf-8"))
+    peaks = {name: matmul_peak(DTYPES[name]) for name in ("fp32", "bf16")}
+    rows: list[str] = []
+    for case in options.cases:
+        batch, steps = map(int, case.split("x"))
+        rows += measured(batch, steps, options.rounds, options.width, peaks)
+        print("\n".join(rows[-len(VARIANTS) :]), flush=True)
+        write(options.page, rows, peaks, options.width)
 
 
-def measured(batch: int, steps: int, rounds: int, warmup: int, peak: float) -> str:
-    """A row of the table."""
-    model = full_size(steps)
+def measured(batch: int, steps: int, rounds: int, width: int, peaks: dict[str, float]) -> list[str]:
+    """Rows of the table, one a variant."""
     images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     ids: list[int | str] = list(range(batch))
+    exact = full_size(steps, width=width)
+    flops = counted(exact, images[:1]) * batch
+    latents: dict[str, Tensor] = {}
+
+    def kept(name: str, run: Callable[[], Tensor]) -> None:
+        latents[name] = run()
+
+    runs: dict[str, Callable[[], Tensor]] = {}
+    if batch * steps <= LONGEST:
+        runs["plain"] = partial(plain_loop, exact, images, ids)
+    for precision, compile in VARIANTS:
+        model = exact if precision == "fp32" else full_size(steps, width=width).accelerate(precision, compile)
+        runs[f"{precision}, compiled" if compile else precision] = partial(ours, model, images, ids)
+    long = batch * steps > LONG
+    for name, run in runs.items():
+        if not (long and name == "plain"):
+            kept(name, run)  # to warm up, and to compile
+    times = interleaved({name: partial(kept, name, run) for name, run in runs.items()}, 1 if long else rounds, warmup=0)
+    rows = []
+    for name in list(runs)[-len(VARIANTS) :]:
+        limit = flops / peaks[name.split(",")[0]]
+        gain = f"{times['plain'] / times[name]:.1f}" if "plain" in times else ""
+        reference = latents["plain" if "plain" in latents else "fp32"]
+        apart = float((latents[name] - reference).norm() / reference.norm())
+        rows.append(
+            f"| {batch} | {steps} | {2 * steps} | {name} | {times[name] / batch:.3f} | {gain} "
+            f"| {flops / batch / 1e9:.0f} | {times[name] / limit:.2f} | {apart:.0e} | {1 if long else rounds} |"
+        )
+    if "plain" in times:
+        rows.insert(
+            0, f"| {batch} | {steps} | {2 * steps} | plain loop, fp32 | {times['plain'] / batch:.3f} | 1 | | | | |"
+        )
+    return rows
+
+
+def counted(model: LatentDiffusionCaptioner, image: Tensor) -> int:
+    """Floating-point operations of a picture, when the null image's keys and values are there already."""
+    ours(model, image, [0])
     with FlopCounterMode(display=False) as counter:
-        fast = ours(model, images[:1], ids[:1])
-    slow = plain_loop(model, images[:1], ids[:1])
-    apart = float((fast - slow).norm() / slow.norm())
-    flops = counter.get_total_flops()
-    times = interleaved(
-        {name: partial(run, model, images, ids) for name, run in (("plain", plain_loop), ("ours", ours))},
-        rounds,
-        warmup,
-    )
-    plain, quick = (times[name] / batch for name in ("plain", "ours"))
-    return (
-        f"| {batch} | {steps} | {2 * steps} | {plain:.2f} | {quick:.2f} | {plain / quick:.1f} | {flops / 1e9:.0f} "
-        f"| {quick / (flops / peak):.2f} | {apart:.0e} | {rounds} |"
-    )
+        ours(model, image, [0])
+    return counter.get_total_flops()
 
 
-def matmul_peak(size: int = 2048, rounds: int = 10) -> float:
-    """Floating-point operations a second of a float32 matrix product."""
-    matrix = torch.randn(size, size)
-    seconds = interleaved({"product": lambda: matrix @ matrix}, rounds)["product"]
+def matmul_peak(dtype: torch.dtype, size: int = 4096, rounds: int = 10) -> float:
+    """Floating-point operations a second of a matrix product."""
+    left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
+    seconds = interleaved({"product": lambda: left @ right}, rounds)["product"]
     return 2 * size**3 / seconds
 
 
-def write(rows: list[str], peak: float) -> None:
+def write(page: Path, rows: list[str], peaks: dict[str, float], width: int) -> None:
     """The page so far."""
     lines = [
         "# Generation",
         "",
         "`python -m benchmarks.generation`: the paper's model at full size (ViT-B/16 at 224 pixels, 24 positions, a",
-        "diffuser of 12 layers and width 1536, BERT-base), random weights, guided; medians, the two in turn. The plain",
-        "loop runs the ViT twice and makes all keys and values again in every step, as the released code does.",
+        f"diffuser of 12 layers and width {width}, BERT-base), random weights, guided; medians, alternatives in turn.",
+        "The plain loop runs the ViT twice and makes all keys and values anew in every step, as the released code.",
         "",
-        f"- {machine()}; fp32; seed 0; commit {commit()}; {datetime.date.today().isoformat()}",
-        f"- large matrix products run at {peak / 1e9:.0f} GFLOP/s",
+        f"- {machine()}; seed 0; commit {commit()}; {datetime.date.today().isoformat()}",
+        f"- large matrix products run at {peaks['fp32'] / 1e9:.0f} GFLOP/s in fp32, {peaks['bf16'] / 1e9:.0f} in bf16",
         "",
-        "| pictures at a time | steps | NFE | plain, s a picture | ours | times as fast | GFLOP of one picture alone "
-        "| ours over the limit | latents apart | rounds |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| pictures at a time | steps | NFE | | s a picture | times as fast | GFLOP a picture | over the limit "
+        "| latents apart | rounds |",
+        "|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|",
         *rows,
         "",
-        '"Over the limit": the time, over that of as many operations at the rate of large products. The operations are',
-        "counted for a picture alone, with the image that stands for none, which several pictures share.",
+        '"Over the limit": the time, over that of as many operations at the rate of large products in that precision.',
+        '"Apart": norm of the difference of the latents over their norm, from the plain loop, else from fp32.',
     ]
-    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def filled(
         with torch.autocast("cpu", torch.bfloat16):
             out = fill(
                 part.tokens,
-                captioner.null_tokens(part.tokens),
+                captioner.null_context(part.tokens),
                 part.ids,
                 [Template.parse(templates[row]) for row in rows],
                 clamp=clamp,

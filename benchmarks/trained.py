@@ -125,7 +125,7 @@ class TrainedModel:
         for rows in batches(range(len(pictures)), max(1, batch // candidates)):
             part = pictures.some(rows)
             with fast_autocast():
-                null = captioner.null_tokens(part.tokens)
+                null = captioner.null_context(part.tokens)
                 out = generate(part.tokens, null, part.ids, num_candidates=candidates, **parts)
             drawn += out.candidates
             nfe = out.nfe

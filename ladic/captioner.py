@@ -32,7 +32,8 @@ from ladic.guidance import ClassifierFreeGuidance
 from ladic.hub import PretrainedMethods, located
 from ladic.inference import PictureMethods
 from ladic.length_control import LengthRange
-from ladic.losses import LatentLoss, LossWeight, caption_loss, latent_loss, loss_weight
+from ladic.losses import LatentLoss, LossWeight, latent_loss, loss_weight
+from ladic.null_image import NullImageMethods
 from ladic.optim import Decay, SharedOptimizer, WarmupDecay, parameter_groups
 from ladic.postprocess import PostProcessor
 from ladic.rebuild import COMPONENTS, rebuilt
@@ -61,7 +62,7 @@ SETTINGS = (
 )
 
 
-class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModule):
+class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMethods, LightningModule):
     """Captions images by denoising a text latent (LaDiC, Wang et al. 2024).
 
     Args:
@@ -187,7 +188,9 @@ class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModul
         self._frozen: dict[str, Any] | None = None
         self._draws: BatchDraws | None = None
         self._observed: tuple[Tensor, Tensor] | None = None
-        self._zeros: dict[tuple[torch.device, bool], Tensor] = {}
+        self._zeros = {}
+        self._null_context = None
+        self.compiled = False
         self._last_batch: float | None = None
         self._started = 0.0
         self.teacher = teacher
@@ -236,21 +239,8 @@ class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModul
         """Tokens (B, N, C) of a batch: cached ones, or the encoder's."""
         return batch["image_tokens"].float() if "image_tokens" in batch else self.image_encoder(batch["image"])
 
-    def null_tokens(self, like: Tensor) -> Tensor:
-        """Tokens (1, N, C) that stand for no image, of the sort of ``like`` (B, N, C)."""
-        if self.null_token is not None:
-            return self.null_token.expand(1, like.shape[1], -1).to(like.dtype)
-        size = self.preprocess.size
-        if not self.image_encoder.frozen:
-            return self.image_encoder(torch.zeros(1, 3, size, size, device=like.device)).to(like.dtype)
-        key = (like.device, torch.is_autocast_enabled(like.device.type))
-        if key not in self._zeros:  # once for all batches
-            with torch.inference_mode(False):  # training may be next to use them
-                self._zeros[key] = self.image_encoder(torch.zeros(1, 3, size, size, device=like.device))
-        return self._zeros[key].to(like.dtype)
-
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        self._zeros.clear()
+        self.forget_null_image()
         return super().load_state_dict(*args, **kwargs)
 
     def losses(self, batch: CaptionBatch, draws: BatchDraws | StepDraws | None = None) -> dict[str, Tensor]:
@@ -279,16 +269,16 @@ class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModul
             x_t = self.noise_schedule.add_training_noise(x0, t, draws.noise)
         output = self.denoiser(x_t, t, context, self._earlier_estimate(x_t, t, context, draws.conditioned))
 
-        logits = self.latent_space.decode(self.target.to_x0(output, x_t, t))
+        on_words, words = self.latent_space.word_losses(self.target.to_x0(output, x_t, t), targets)
+        on_words = on_words.mean(-1)
         on_latents = latent_loss(output, self.target.of(x0, draws.noise, t), self.latent_loss)
         if self.loss_weight != "none":
             on_latents = on_latents * loss_weight(self.loss_weight, self.noise_schedule.log_snr(t), self.prediction)
-        on_words = caption_loss(logits, targets)
         self._observed = (t, (on_latents + self.caption_loss_weight * on_words).detach())
         if draws.weight is not None:
             on_latents, on_words = on_latents * draws.weight, on_words * draws.weight
         on_latents, on_words = on_latents.mean(), on_words.mean()
-        right = ((logits.argmax(-1) == targets) & ~special).sum() / (~special).sum().clamp_min(1)
+        right = ((words == targets) & ~special).sum() / (~special).sum().clamp_min(1)
         return {
             "loss": on_latents + self.caption_loss_weight * on_words,
             "latent_loss": on_latents.detach(),
@@ -404,7 +394,7 @@ class LatentDiffusionCaptioner(PictureMethods, PretrainedMethods, LightningModul
         tokens = self.image_tokens(batch)
         return generate(
             tokens,
-            self.null_tokens(tokens),
+            self.null_context(tokens) if self.guidance.scale != 1 else None,
             batch["image_id"],
             num_candidates=num_candidates or self.num_candidates,
             length=length,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ladic.components.denoisers.base import Denoiser
+from ladic.components.denoisers.base import Context, Denoiser
 from ladic.components.latent_spaces.base import TextLatentSpace
 from ladic.components.noise_schedules.base import NoiseSchedule
 from ladic.components.samplers.base import Sampler
@@ -40,7 +40,7 @@ class Generation:
 
 def generate(
     image_tokens: Tensor,
-    null_tokens: Tensor,
+    null: Context | None,
     image_ids: list[int | str],
     *,
     denoiser: Denoiser,
@@ -60,7 +60,7 @@ def generate(
 
     Args:
         image_tokens: (B, N, C).
-        null_tokens: (1, N, C), what stands for "no image" in guidance.
+        null: the denoiser's context of "no image", one row; None where there is no guidance.
         image_ids: one per image, seeding its noise.
         denoiser, latent_space, schedule, sampler, guidance: the parts.
         self_conditioning: feed the previous estimate back.
@@ -77,7 +77,7 @@ def generate(
         (denoiser.length, denoiser.width),
         image_tokens.device,
     )
-    guided = GuidedDenoiser(denoiser, context, denoiser.context(null_tokens), guidance, self_conditioning, target)
+    guided = GuidedDenoiser(denoiser, context, null, guidance, self_conditioning, target)
     denoise = LengthDenoiser(guided, latent_space, length) if length is not None else guided
 
     def confidence(x0: Tensor) -> Tensor:

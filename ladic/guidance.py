@@ -43,10 +43,12 @@ class ClassifierFreeGuidance:
         if not 0 <= self.rescale <= 1:
             raise UsageError(f"guidance rescale={self.rescale}: need 0 <= rescale <= 1")
 
-    def active(self, t: float) -> bool:
-        """Whether a second, image-free pass is needed at time t."""
+    def active(self, t: Tensor | float) -> bool:
+        """Whether a second, image-free pass is needed at time t (a scalar). Only an interval has to look at it."""
+        if self.scale == 1 or (self.stop == 0 and self.start == 1):
+            return self.scale != 1
         slack = 1e-6  # t is a float32: 0.6 comes as 0.60000002 and still belongs to an interval that starts there
-        return self.scale != 1 and self.stop - slack <= t <= self.start + slack
+        return self.stop - slack <= float(t) <= self.start + slack
 
 
 class GuidedDenoiser:
@@ -57,7 +59,7 @@ class GuidedDenoiser:
     Args:
         denoiser: the network.
         context: of the B images.
-        null: context of "no image", one row.
+        null: context of "no image", one row; None will do where the scale is 1.
         guidance: scale and interval.
         self_conditioning: whether the previous (guided) estimate is fed back.
         target: what the network is asked for, made into the clean latent here; the clean latent itself if None.
@@ -67,21 +69,26 @@ class GuidedDenoiser:
         self,
         denoiser: Denoiser,
         context: Context,
-        null: Context,
+        null: Context | None,
         guidance: ClassifierFreeGuidance,
         self_conditioning: bool = True,
         target: Target | None = None,
     ) -> None:
         self.denoiser, self.context, self.guidance, self.target = denoiser, context, guidance, target
         self.self_conditioning = self_conditioning
-        self.both = Context.cat([context, null.expand(len(context))]) if guidance.scale != 1 else context
+        self.both = context
+        if guidance.scale != 1:
+            assert null is not None, "guidance needs a context of no image"
+            self.both = Context.cat([context, null.expand(len(context))])
         self.nfe = 0
 
     def __call__(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
         if not self.self_conditioning:
             x0_prev = None
+        elif x0_prev is None:
+            x0_prev = torch.zeros_like(x_t)  # what None means: steps of one kind compile once
         told = (t + self.guidance.time_difference).clamp_max(1.0) if self.guidance.time_difference else t
-        if not self.guidance.active(float(t[0])):
+        if not self.guidance.active(t[0]):
             self.nfe += 1
             return self._x0(self.denoiser(x_t, told, self.context, x0_prev), x_t, t)
         self.nfe += 2

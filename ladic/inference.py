@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 
+from ladic.acceleration import Precision, cast_weights, compile_parts, padded, weight_dtype
 from ladic.clamping import ClampTo
 from ladic.errors import UsageError
 from ladic.infill import fill
@@ -72,7 +73,25 @@ class Infill:
 
 
 class PictureMethods:
-    """What a captioner says of pictures."""
+    """What a captioner says of pictures, and how fast."""
+
+    def accelerate(self, precision: Precision = "auto", compile: bool = False) -> Self:
+        """Makes captioning faster, in place; for a model that is not trained any more.
+
+        Args:
+            precision: of the weights: "bf16", "fp16", "fp32", or "auto", which is bf16 where the device computes it
+                and fp32 elsewhere. Captions in half precision differ from fp32 ones in a few words of a hundred, and
+                may differ from batch to batch.
+            compile: compiles the parts at their first call (half a minute at full size); pays for many pictures.
+
+        Raises:
+            UsageError: for another precision, or no compiler.
+        """
+        model = cast("LatentDiffusionCaptioner", self)
+        cast_weights(model, weight_dtype(precision, model.device.type))
+        if compile:
+            compile_parts(model)
+        return self
 
     @torch.no_grad()
     def caption(
@@ -108,7 +127,8 @@ class PictureMethods:
         results = []
         for start in range(0, len(pictures), batch_size):
             part = pictures[start : start + batch_size]
-            batch = encoded(model, part)
+            whole = padded(part, batch_size) if model.compiled and start else part  # one shape compiles once
+            batch = encoded(model, whole)
             generation = model.generate(batch, wanted, length)
             scores, spent = model.judge(batch, generation.candidates)
             for i, picture in enumerate(part):
@@ -166,7 +186,7 @@ class PictureMethods:
             tokens = model.image_tokens(batch)
             filled = fill(
                 tokens,
-                model.null_tokens(tokens),
+                model.null_context(tokens) if model.guidance.scale != 1 else None,
                 batch["image_id"],
                 texts,
                 num_candidates=num_candidates,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ladic.clamping import ClampedDenoiser, ClampTo, Given, Vocabulary
-from ladic.components.denoisers.base import Denoiser
+from ladic.components.denoisers.base import Context, Denoiser
 from ladic.components.latent_spaces.base import TextLatentSpace
 from ladic.components.noise_schedules.base import NoiseSchedule
 from ladic.components.samplers.base import Sampler
@@ -51,7 +51,7 @@ class Infilling:
 @torch.no_grad()
 def fill(
     image_tokens: Tensor,
-    null_tokens: Tensor,
+    null: Context | None,
     image_ids: list[int | str],
     templates: list[Template],
     *,
@@ -71,7 +71,7 @@ def fill(
     """Fillings of one template for each image.
 
     Args:
-        image_tokens, null_tokens, image_ids: as in ``ladic.generation.generate``.
+        image_tokens, null, image_ids: as in ``ladic.generation.generate``.
         templates: one per image.
         denoiser, latent_space, schedule, sampler, guidance, self_conditioning, target, seed: the parts, likewise.
         num_candidates: fillings of each layout.
@@ -91,7 +91,7 @@ def fill(
         for layout in template.layouts(latent_space.tokenizer, latent_space.length, longest_blank)
         for candidate in range(num_candidates)
     ]
-    context, null = denoiser.context(image_tokens), denoiser.context(null_tokens)
+    context = denoiser.context(image_tokens)
     candidates: list[list[Filling]] = [[] for _ in templates]
     nfe = 0
     for start in range(0, len(rows), batch_size):

@@ -9,7 +9,7 @@ import threading
 import pytest
 import torch
 import yaml
-from tiny_run import tiny_config, write_config
+from tiny_run import error_line, tiny_config, write_config
 
 import ladic.captioner
 from ladic.captioner import LatentDiffusionCaptioner
@@ -134,6 +134,31 @@ def batch_of(trained, model):
     datamodule.bind(model)
     datamodule.setup("validate")
     return next(iter(datamodule.val_dataloader()))
+
+
+def test_a_runs_folder_stands_for_its_configuration_and_its_checkpoint(cli, trained):
+    by_folder = cli("test", "-c", trained)
+    folder = json.loads((trained / "results_test.json").read_text())
+    config = next(trained.rglob("version_0/config.yaml"))
+    cli("test", "-c", config, f"--ckpt_path={trained}")
+    assert by_folder.code == 0
+    assert folder == json.loads((trained / "results_test.json").read_text())
+    done = cli("score", trained, "--compare", trained, "--metrics=bleu")
+    assert done.code == 0
+    assert "B - A" in done.stdout
+    named = cli("score", trained / "results_test.json", "--references", trained / "references_test.json")
+    assert named.code == 0
+
+
+def test_a_folder_without_a_run_is_told(cli, tmp_path):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    told = error_line(cli("test", "-c", folder))
+    assert "the folder has no config.yaml of a training; give a YAML file or a run" in told
+    told = error_line(cli("score", folder))
+    assert f"the folder has no references_test.json; `ladic test -c {folder}` writes it" in told
+    (tmp_path / "results.json").write_text("[]")
+    assert "--references: needed beside" in error_line(cli("score", tmp_path / "results.json"))
 
 
 def test_a_checkpoint_alone_gives_the_captions_of_the_run_to_the_bit(trained):

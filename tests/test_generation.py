@@ -36,7 +36,7 @@ class World:
     ) -> Generation:
         return generate(
             self.tokens[rows],
-            torch.zeros(1, 4, 6),
+            self.denoiser.context(torch.zeros(1, 4, 6)),
             [IDS[row] for row in rows],
             denoiser=self.denoiser,
             latent_space=self.space,

@@ -78,7 +78,8 @@ def test_a_guided_step_is_one_doubled_batch_and_two_evaluations(network: Countin
     guided(x_t, torch.full((3,), 0.2), x0_prev)
     assert network.rows == [6, 6]
     assert guided.nfe == 4
-    assert network.earlier[0] is None
+    assert network.earlier[0] is not None
+    assert not network.earlier[0].any(), "no estimate is one of zeros"
     assert network.earlier[1] is not None
     assert torch.equal(network.earlier[1], torch.cat([x0_prev, x0_prev])), "both branches see the guided estimate"
 
@@ -120,7 +121,7 @@ def test_contexts_are_made_once_for_all_steps_and_candidates(network: Counting) 
 
     result = generate(
         torch.randn(2, 5, 6),
-        torch.zeros(1, 5, 6),
+        network.context(torch.zeros(1, 5, 6)),
         ["a", "b"],
         denoiser=network,
         latent_space=tiny_text_space(),
@@ -129,7 +130,7 @@ def test_contexts_are_made_once_for_all_steps_and_candidates(network: Counting) 
         guidance=ClassifierFreeGuidance(2.0, start=0.5),
         num_candidates=3,
     )
-    assert network.contexts == [2, 1], "the images once, the null image once, whatever the steps and candidates"
+    assert network.contexts == [1, 2], "the null image once, the images once, whatever the steps and candidates"
     assert network.rows == [6, 6, 12, 12], "one pass for each of 6 candidates, doubled from t = 0.5 on"
     assert result.nfe == 6
 

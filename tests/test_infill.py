@@ -29,7 +29,7 @@ def filled(world: World, texts: list[str], sampler: Sampler, clamp: Any = "late"
     rows = list(range(len(texts))) if rows is None else rows
     return fill(
         world.tokens[rows],
-        torch.zeros(1, 4, 6),
+        None,
         [IDS[row] for row in rows],
         [Template.parse(text) for text in texts],
         denoiser=world.denoiser,

@@ -44,7 +44,7 @@ def world() -> World:
 def run(world: World, rows: list[int], word: str, **kwargs: Any) -> Generation:
     return generate(
         world.tokens[rows],
-        torch.zeros(1, 4, 6),
+        world.denoiser.context(torch.zeros(1, 4, 6)),
         [IDS[row] for row in rows],
         denoiser=world.denoiser,
         latent_space=world.space,

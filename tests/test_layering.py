@@ -75,6 +75,8 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.human_page": ((*BASE, "ladic.human_study"), (*TRAINING, "torch")),
     "ladic.completion": ((*BASE, "ladic.catalog", "ladic.plugins", "ladic.cli.configs"), (*TRAINING, "torch")),
     "ladic.precision": ((), TRAINING),
+    "ladic.acceleration": (("ladic.errors", "ladic.precision", "ladic.captioner"), TRAINING),
+    "ladic.null_image": (("ladic.components.denoisers.base", "ladic.captioner"), TRAINING),
     "ladic.doctor": ((*BASE, "ladic.precision", "ladic.doctor", "ladic.frozen", "ladic.metrics"), ()),
     "ladic.checkpoints": ((*BASE, "ladic.components"), TRAINING),
     "ladic.datamodules": ((*BASE, "ladic.features", "ladic.datamodules"), ()),
@@ -82,11 +84,12 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # Utilities and CLIP compare captions as the metrics do.
     "ladic.rerank": ((*BASE, *CONTRACTS, *PLAIN, "ladic.metrics", "ladic.components.latent_spaces.backbone"), TRAINING),
     "ladic.pictures": ((*BASE, "ladic.datamodules.images", "ladic.datamodules.transforms"), TRAINING),
-    "ladic.inference": ((*BASE, *PLAIN, "ladic.pictures", "ladic.captioner"), TRAINING),
+    "ladic.inference": ((*BASE, *PLAIN, "ladic.acceleration", "ladic.pictures", "ladic.captioner"), TRAINING),
     "ladic.captioner": (
         (
             *BASE, *PLAIN, "ladic.components", "ladic.optim", "ladic.features", "ladic.frozen", "ladic.checkpoints",
             "ladic.plugins", "ladic.inference", "ladic.pictures", "ladic.hub", "ladic.distillation", "ladic.rebuild",
+            "ladic.null_image",
         ),
         (),
     ),

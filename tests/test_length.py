@@ -26,7 +26,7 @@ def world() -> World:
 def run(world: World, length: LengthRange | None, sampler: Sampler, rows: int = 3) -> Generation:
     return generate(
         world.tokens[:rows],
-        torch.zeros(1, 4, 6),
+        None,
         IDS[:rows],
         denoiser=world.denoiser,
         latent_space=world.space,

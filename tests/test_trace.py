@@ -32,7 +32,7 @@ def recorded(world: World, sampler: Sampler, rows: int = 2) -> tuple[Recorder, t
     with torch.no_grad():
         out = generate(
             world.tokens[:rows],
-            torch.zeros(1, 4, 6),
+            None,
             IDS[:rows],
             denoiser=world.denoiser,
             latent_space=world.space,

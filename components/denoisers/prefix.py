@@ -32,7 +32,7 @@ class PrefixDenoiser(TransformerDenoiser):
             "mean" of all, for encoders without one.
         norm: "post" or "pre".
         norm_eps: of the LayerNorms.
-        projections, time, time_entries, max_length, init_std: as in ``CrossAttentionDenoiser``.
+        projections, time, time_entries, max_length, init_std, recompute: as in ``CrossAttentionDenoiser``.
     """
 
     blocks: Sequence[Block]
@@ -56,9 +56,10 @@ class PrefixDenoiser(TransformerDenoiser):
         time_entries: int | None = None,
         max_length: int | None = None,
         init_std: float | None = None,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
-        self.width, self.length = width, length
+        self.width, self.length, self.recompute = width, length, recompute
         self._check(hidden_width, num_heads, norm, time, projections)
         if pool not in get_args(Pool):
             raise UsageError(f"pool='{pool}': accepted are 'first' and 'mean'")
@@ -86,11 +87,11 @@ class PrefixDenoiser(TransformerDenoiser):
     def context(self, image_tokens: Tensor) -> Context:
         """The image's token, (B, 1, hidden width)."""
         token = image_tokens[:, :1] if self.pool == "first" else image_tokens.mean(1, keepdim=True)
-        return Context((self.image_input(token),))
+        return Context((self.image_input(token.to(self.positions.dtype)),))
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context, x0_prev: Tensor | None = None) -> Tensor:
         h = self.enter(x_t, t, x0_prev)
         h = self.dropout(self.input_norm(torch.cat([h, context.tensors[0].to(h.dtype)], dim=1)))
         for block in self.blocks:
-            h = block(h)
+            h = self.run_block(block, h)
         return self.leave(h[:, : self.length])

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ladic.components.denoisers.base import Denoiser
 from ladic.components.denoisers.layers import TimeEmbedding, TimeTable
@@ -22,6 +23,8 @@ class TransformerDenoiser(Denoiser, ABC):
     Its constructor checks, makes the way in, then its own layers, then the way out, in this order: random weights then
     come out the same whichever of the options are left at their defaults.
     """
+
+    recompute: bool = False
 
     def _check(self, hidden_width: int, num_heads: int, norm: str, time: str, projections: bool) -> None:
         if hidden_width % num_heads or hidden_width % 2:
@@ -73,10 +76,17 @@ class TransformerDenoiser(Denoiser, ABC):
                 module.weight.normal_(0, std)
                 module.bias.zero_()
 
+    def run_block(self, block: nn.Module, h: Tensor, *read: Tensor) -> Tensor:
+        """A block's output (B, L, hidden width); with ``recompute`` its insides are not kept for the backward pass."""
+        if self.recompute and torch.is_grad_enabled():
+            output: Tensor = checkpoint(block, h, *read, use_reentrant=False)
+            return output
+        return block(h, *read)  # type: ignore[no-any-return]
+
     def enter(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
         """Hidden states (B, L, hidden width) from latents, time and positions."""
         x0_prev = torch.zeros_like(x_t) if x0_prev is None else x0_prev
-        h = self.input(torch.cat([x_t, x0_prev], dim=-1))
+        h = self.input(torch.cat([x_t, x0_prev], dim=-1).to(self.positions.dtype))
         return h + self.positions[: self.length] + self.time(t).to(h.dtype).unsqueeze(1)
 
     def leave(self, h: Tensor) -> Tensor:

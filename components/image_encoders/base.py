@@ -31,9 +31,10 @@ class ImageEncoder(Buildable, nn.Module, ABC):
         """Image tokens (B, N, C) of preprocessed pictures (B, 3, H, W)."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """``encode``, without gradients where the encoder is frozen."""
+        """``encode`` in the precision of the weights, without gradients where the encoder is frozen."""
+        weight = next(self.parameters(), images)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self.encode(images)
+            return self.encode(images.to(weight.dtype))
 
     def freeze(self) -> None:
         """Fixes the weights; subclasses call this at the end of their constructor when ``frozen`` is set."""

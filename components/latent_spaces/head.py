@@ -27,7 +27,11 @@ class LMHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (B, L, V) of features (B, L, D)."""
-        return self.decoder(self.norm(nn.functional.gelu(self.dense(features))))
+        return self.decoder(self.hidden(features))
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """What the last layer reads, (B, L, D), of features (B, L, D)."""
+        return self.norm(nn.functional.gelu(self.dense(features)))
 
     def restrict(self, vocabulary: Tensor) -> None:
         """Keeps only the given token ids (ascending, all scored now)."""

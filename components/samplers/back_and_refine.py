@@ -88,7 +88,7 @@ class BackAndRefine(Sampler):
     ) -> Tensor:
         assert confidence is not None, "BackAndRefine decides by confidence"
         ask = Evaluations(denoise, on_step)
-        times = self.times(schedule).to(x_t.device)
+        times = self.times(schedule)
         slack = 1e-6  # 0.6 as a float32 is 0.60000002
         turn = min(int((times > self.at + slack).sum()), len(times) - 2)  # the evaluation after which it goes back
         for repeat in range(self.repeats):

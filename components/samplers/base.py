@@ -10,6 +10,7 @@ import itertools
 from abc import ABC, abstractmethod
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from ladic.components.samplers.spacing import Spacing, check_spacing, spaced_times
@@ -33,8 +34,8 @@ class Evaluations:
         self._t = 1.0
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Estimate (B, L, D) at one time t, a scalar tensor."""
-        self.x0 = self.denoise(x_t, t.expand(len(x_t)), self.x0)
+        """Estimate (B, L, D) at one time t, a scalar tensor on the CPU."""
+        self.x0 = self.denoise(x_t, at_rows(t, x_t), self.x0)
         self.count, self._t = self.count + 1, float(t)
         self.tell()
         return self.x0
@@ -82,13 +83,12 @@ class Sampler(Buildable, ABC):
         Args:
             ask: the denoiser; keeps the last estimate from one walk to the next.
             x_t: (B, L, D).
-            times: falling, two at least, on the device of x_t.
+            times: falling, two at least, on the CPU, so that asking about them doesn't wait for a GPU.
             schedule, draw: as in ``sample``.
         """
         for t, s in itertools.pairwise(times):
             x0 = ask(x_t, t)
-            rows = len(x_t)
-            x_t = self.step(x_t, x0, t.expand(rows), s.expand(rows), schedule, draw) if s > 0 else x0
+            x_t = self.step(x_t, x0, at_rows(t, x_t), at_rows(s, x_t), schedule, draw) if s > 0 else x0
         return x_t
 
     def sample(
@@ -110,7 +110,12 @@ class Sampler(Buildable, ABC):
             on_step: told of every evaluation.
             confidence: how sure each position of an estimate is; for samplers that decide by it.
         """
-        return self.walk(Evaluations(denoise, on_step), x_t, self.times(schedule).to(x_t.device), schedule, draw)
+        return self.walk(Evaluations(denoise, on_step), x_t, self.times(schedule), schedule, draw)
+
+
+def at_rows(t: Tensor, x_t: Tensor) -> Tensor:
+    """(B,) of one time (a scalar on the CPU), on the device of x_t (B, L, D)."""
+    return torch.full((len(x_t),), float(t), dtype=t.dtype, device=x_t.device)
 
 
 def signal_and_noise(schedule: ScheduleLike, t: Tensor) -> tuple[Tensor, Tensor]:

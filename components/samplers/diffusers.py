@@ -70,7 +70,7 @@ class DiffusersSampler(Sampler):
         steps = scheduler.timesteps
         arguments = inspect.signature(scheduler.step).parameters
         extra = {"generator": row_generators(draw())} if "generator" in arguments else {}
-        if not torch.equal(times, self.times(schedule).to(times)[: len(times)]):
+        if not torch.equal(times, self.times(schedule)[: len(times)]):
             raise UsageError("DiffusersSampler: its walk starts at the top; BackAndRefine takes it with skip=0")
         x, x0 = x_t * scheduler.init_noise_sigma, x_t
         for index in range(len(times) - 1):

@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from ladic.components.samplers.base import Evaluations, Sampler, signal_and_noise
+from ladic.components.samplers.base import Evaluations, Sampler, at_rows, signal_and_noise
 from ladic.components.samplers.ddim import deterministic_step
 from ladic.types import DrawFn, ScheduleLike
 
@@ -39,7 +39,7 @@ class DPMSolverSampler(Sampler):
             x0 = ask(x_t, t)
             if s == 0:
                 return x0
-            rows = (t.expand(len(x_t)), s.expand(len(x_t)))
+            rows = (at_rows(t, x_t), at_rows(s, x_t))
             h = half_log_snr(schedule, rows[1]) - half_log_snr(schedule, rows[0])
             direction = x0
             if before is not None and h_before is not None:

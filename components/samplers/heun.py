@@ -6,7 +6,7 @@ import itertools
 
 from torch import Tensor
 
-from ladic.components.samplers.base import Evaluations, Sampler, signal_and_noise
+from ladic.components.samplers.base import Evaluations, Sampler, at_rows, signal_and_noise
 from ladic.components.samplers.ddim import deterministic_step
 from ladic.types import DrawFn, ScheduleLike
 
@@ -30,7 +30,7 @@ class HeunSampler(Sampler):
             x0 = ask(x_t, t)
             if s == 0:
                 return x0
-            rows = (t.expand(len(x_t)), s.expand(len(x_t)))
+            rows = (at_rows(t, x_t), at_rows(s, x_t))
             x_s = self.step(x_t, x0, *rows, schedule, draw)
             signal_t, noise_t = (value.clamp_min(1e-8) for value in signal_and_noise(schedule, rows[0]))
             signal_s, noise_s = (value.clamp_min(1e-8) for value in signal_and_noise(schedule, rows[1]))

@@ -21,6 +21,7 @@ from ladic.checkpoints import find_checkpoint, newest_checkpoint, read_checkpoin
 from ladic.cli.bad_days import add_options, prepared
 from ladic.cli.bases import dropped, with_bases
 from ladic.cli.explain import explain
+from ladic.cli.run_folders import with_runs
 from ladic.cli.trainer import PrecisionTrainer
 from ladic.cli.yaml_files import check_configs
 from ladic.datamodules import CaptionDataModule
@@ -46,7 +47,9 @@ class CaptionerCLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         parser = OneLineParser(**kwargs)
-        parser.add_argument("-c", "--config", action=self._config_action(), help="a YAML file; may be given again")
+        parser.add_argument(
+            "-c", "--config", action=self._config_action(), help="a YAML file, or a run's folder; may be given again"
+        )
         return parser
 
     @staticmethod
@@ -122,7 +125,7 @@ def run(argv: list[str], early: EarlySignals | None = None) -> None:
     Raises:
         UsageError: for anything the user can mend.
     """
-    argv = with_bases(argv)
+    argv = with_bases(with_runs(argv))
     check_configs(argv)
     load_plugins()
     _quiet()
@@ -162,7 +165,7 @@ def parse(argv: list[str]) -> Namespace:
     Example:
         ``parse(["-c", "configs/demo.yaml", "--data.batch_size=8"]).data.init_args.batch_size`` is 8.
     """
-    argv = with_bases(argv)
+    argv = with_bases(with_runs(argv))
     check_configs(argv)
     load_plugins()
     _quiet()
@@ -183,7 +186,7 @@ def built(argv: list[str]) -> CaptionerCLI:
     Raises:
         UsageError: for anything the user can mend.
     """
-    argv = with_bases(argv)
+    argv = with_bases(with_runs(argv))
     check_configs(argv)
     load_plugins()
     _quiet()

@@ -17,6 +17,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which model, on what, and how it samples."""
     parser.add_argument("--checkpoint", required=True, help="a .ckpt file or the folder of a run")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "fp32", "bf16", "fp16"],
+        default="fp32",
+        help="of the weights (fp32); auto is bf16 where the device computes it",
+    )
+    parser.add_argument("--compile", action="store_true", help="compile the model first; pays for many pictures")
     group = parser.add_argument_group("sampling, instead of the checkpoint's")
     group.add_argument("--num-steps", type=int, help="steps of the sampler")
     group.add_argument(
@@ -142,7 +149,7 @@ def load_model(options: Any) -> Any:
         model.num_candidates = options.num_candidates
     if (chosen := selector(options)) is not None:
         model.selector = chosen
-    return model
+    return model.accelerate(options.precision, options.compile)
 
 
 def selector(options: Any) -> Any:

@@ -1,5 +1,6 @@
 """``ladic score``: score a file of captions, of any system, against references.
 
+ladic score runs/a --compare runs/b
 ladic score results.json --references dataset_coco.json --split test
 ladic score ours.json --references refs.json --compare theirs.json --by-length --plot lengths.png
 """
@@ -18,6 +19,7 @@ import numpy as np
 
 from ladic import __version__
 from ladic.cli.parser import LineParser
+from ladic.cli.run_folders import run_file
 from ladic.errors import UsageError
 from ladic.metrics.caption_files import LAYOUTS, References, read_captions, read_ids, read_references
 from ladic.metrics.functional.bleu import bleu
@@ -54,13 +56,19 @@ def parse(argv: list[str]) -> Namespace:
     """The options; raises UsageError for wrong ones."""
     parser = LineParser("ladic score", description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
-    add("results", metavar="RESULTS.json", help=f"captions: {LAYOUTS}")
-    add("--references", required=True, metavar="FILE", help="references, in any of these layouts")
+    add("results", metavar="RESULTS.json", help=f"captions: {LAYOUTS}; or the folder of a run that was tested")
+    add(
+        "--references", metavar="FILE", help="references, in any of these layouts; of a run's folder its own by default"
+    )
     add("--split", help="score this split of a references file that has splits (default: the one RESULTS comes from)")
     add("--only", metavar="FILE", help="score these image ids alone: a JSON list or one id a line")
     add("--partial", action="store_true", help="leave references aside whose image has no caption")
     add("--metrics", default=",".join(DEFAULT_METRICS), help=f"comma-separated, of {', '.join(METRICS)}")
-    add("--compare", metavar="OTHER.json", help="a second system's captions: differences with a paired bootstrap")
+    add(
+        "--compare",
+        metavar="OTHER.json",
+        help="a second system's captions, or run: differences with a paired bootstrap",
+    )
     add("--draws", type=int, default=1000, help="draws of the bootstrap")
     add("--seed", type=int, default=0, help="of the bootstrap")
     add("--by-length", action="store_true", help="also BLEU by caption length")
@@ -78,6 +86,12 @@ def parse(argv: list[str]) -> Namespace:
     add("--clip-weights", default="openai", help="for --images: an open_clip tag or a checkpoint's path")
     add("--document-frequencies", metavar="FILE", help="for cider: a stored corpus instead of these references")
     options = parser.parse_args(argv)
+    if options.references is None:
+        if not Path(options.results).is_dir():
+            raise UsageError(f"--references: needed beside '{options.results}'; only a run's folder brings its own")
+        options.references = run_file(options.results, "references")
+    options.results = run_file(options.results, "results")
+    options.compare = options.compare and run_file(options.compare, "results")
     options.metrics = [name.strip() for name in options.metrics.split(",") if name.strip()]
     unknown = [name for name in options.metrics if name not in METRICS]
     if unknown or not options.metrics:

@@ -1,0 +1,88 @@
+"""Faster captioning: weights in half precision, and compiled parts.
+
+What needs float32 keeps it: the noise, the sampler's arithmetic, the statistics of the latent space and the softmax
+over words. The image encoder, the denoiser and the text layers compute in the precision of their weights and are
+handed float32 at their doors (``ImageEncoder.forward``, ``TransformerDenoiser.enter``, ``TextLatentSpace.decode``).
+Unlike autocast this casts every weight once, not in every step.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+import torch
+from torch import Tensor
+
+from ladic.errors import UsageError
+from ladic.precision import computes_bf16
+
+if TYPE_CHECKING:
+    from ladic.captioner import LatentDiffusionCaptioner
+
+T = TypeVar("T")
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+COMPILERS = ("g++", "clang++")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def weight_dtype(precision: Precision, device: str = "cpu") -> torch.dtype:
+    """What weights are held in; "auto" is bf16 where the device type computes it, fp32 elsewhere.
+
+    Raises:
+        UsageError: for another word.
+    """
+    if precision not in get_args(Precision):
+        raise UsageError(f"precision='{precision}': accepted are {', '.join(get_args(Precision))}")
+    if precision == "auto":
+        return torch.bfloat16 if computes_bf16(device) else torch.float32
+    return DTYPES[precision]
+
+
+def cast_weights(model: LatentDiffusionCaptioner, dtype: torch.dtype) -> None:
+    """Encoder, denoiser and text layers in ``dtype``; the statistics of the latent space stay as they are."""
+    space = model.latent_space
+    text = [part for part in space.children() if part is not space.normalizer]
+    for part in (model.image_encoder, model.denoiser, *text):
+        part.to(dtype)
+    model.forget_null_image()
+
+
+def compile_parts(model: LatentDiffusionCaptioner) -> None:
+    """``torch.compile`` of the methods in which captioning spends its time; each compiles at its first call.
+
+    On a CPU the weights are frozen into the compiled code, packed as the matrix units want them, and changes to them
+    after the first call aren't seen. On a GPU the kernels of a step run as one CUDA graph.
+
+    Raises:
+        UsageError: where a CPU has no compiler.
+    """
+    gpu = model.device.type == "cuda"
+    if not gpu and not any(map(shutil.which, COMPILERS)):
+        raise UsageError(f"compile: needs a C++ compiler ({' or '.join(COMPILERS)}), and found none; install g++")
+    settings: dict[str, Any] = {"mode": "reduce-overhead"} if gpu else {"options": {"freezing": True}}
+    parts = (
+        (model.image_encoder, "forward"),
+        (model.denoiser, "context"),
+        (model.denoiser, "forward"),
+        (model.latent_space, "decode"),
+    )
+    for part, method in parts:
+        compiled = torch.compile(getattr(part, method), **settings)
+        setattr(part, method, _kept(compiled) if gpu else compiled)
+    model.compiled = True
+
+
+def padded(rows: list[T], size: int) -> list[T]:
+    """``size`` of them, the last repeated."""
+    return rows + rows[-1:] * (size - len(rows))
+
+
+def _kept(function: Any) -> Any:
+    """A CUDA graph's outputs lie where the next run writes: they are copied before that."""
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        torch.compiler.cudagraph_mark_step_begin()
+        return torch.utils._pytree.tree_map_only(Tensor, torch.clone, function(*args, **kwargs))
+
+    return called

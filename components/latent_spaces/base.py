@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ladic.components.latent_spaces.head import LMHead
+from ladic.components.latent_spaces.head import WordHead
 from ladic.components.latent_spaces.normalizer import LatentNormalizer
 from ladic.errors import UsageError
 from ladic.json_files import whole_characters
@@ -50,7 +50,7 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
     length: int
     tokenizer: Any
     normalizer: LatentNormalizer
-    head: LMHead
+    head: WordHead
     special_token: str | None = None
     reassign: bool = True
     encoder_dropout: bool = False

@@ -45,7 +45,7 @@ def main() -> None:
         "",
         f"- {machine()}; {test['precision']}; batch {config.data.init_args.batch_size}; seed {config.seed_everything};",
         f"  commit {commit()}; {datetime.date.today().isoformat()}",
-        f"- {last_step + 1} steps, {minutes:.0f} minutes with the validations, from cached features",
+        f"- {last_step + 1} steps, {minutes:.0f} minutes, from cached features",
         *sampling(test),
         *([f"- {options.note}"] if options.note else []),
         "",
@@ -82,7 +82,9 @@ def control(scores: dict[str, float], name: str) -> str:
 
 
 def trained(minutes: list[tuple[int, float]]) -> list[float]:
-    """Minutes of each of the sittings of a run that was stopped and resumed: the clock starts anew with each.
+    """Minutes of each of the sittings of a run that was stopped and resumed.
+
+    Where the clock counts on from sitting to sitting, as it does since ``TrainingClock``, all are one.
 
     Example:
         >>> trained([(49, 1.0), (99, 2.0), (149, 0.9), (199, 1.8)])

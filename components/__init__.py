@@ -6,6 +6,7 @@ if __name__ != "ladic.components":
 from ladic.components.denoisers import Context, CrossAttentionDenoiser, Denoiser, DenoiserFactory, PrefixDenoiser
 from ladic.components.image_encoders import BlipEncoder, ConvEncoder, HFVisionEncoder, ImageEncoder, TimmEncoder
 from ladic.components.latent_spaces import (
+    AnalogBitsLatentSpace,
     BertLatentSpace,
     EmbeddingLatentSpace,
     LatentNormalizer,
@@ -33,6 +34,7 @@ from ladic.components.samplers import (
 )
 
 __all__ = [
+    "AnalogBitsLatentSpace",
     "AncestralSampler",
     "BackAndRefine",
     "BertLatentSpace",

@@ -19,7 +19,8 @@ from ladic.datamodules.images import BrokenImageError
 from ladic.datamodules.source import CaptionSource
 from ladic.datamodules.subset import Subset
 from ladic.errors import UsageError
-from ladic.features import images_hash, write_json
+from ladic.features import images_hash
+from ladic.json_files import write_json
 
 
 def without_broken(

@@ -7,6 +7,7 @@ captioning: noise -- sampler(denoiser(image tokens)) --> x0 -- latent_space.deco
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -192,7 +193,7 @@ class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMetho
         self._null_context = None
         self.compiled = False
         self._last_batch: float | None = None
-        self._started = 0.0
+        self.time_spent: Callable[[], float] | None = None  # share of a limit, of whoever keeps time
         self.teacher = teacher
         if teacher is not None:
             teacher.check(self)
@@ -327,16 +328,12 @@ class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMetho
         if self._last_batch is not None:
             rate = size * self.trainer.world_size / (now - self._last_batch)
             self.log("train/captions_per_second", rate, prog_bar=True, batch_size=size)
-        self.log("train/minutes", (now - self._started) / 60, batch_size=size)
         self._last_batch = now
         return losses["loss"]
 
     def on_fit_start(self) -> None:
         if self.training_seed is None:  # what `seed_everything` left; without one the ranks have different seeds
             self.training_seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**63)
-
-    def on_train_start(self) -> None:
-        self._started = time.perf_counter()
 
     def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
         """Every step has random numbers of its own, so that a resumed run draws what the unbroken one would have."""
@@ -354,7 +351,7 @@ class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMetho
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(parameter_groups(self, self.decay))
-        schedule = self.lr_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        schedule = self.lr_schedule(optimizer, self.trainer.estimated_stepping_batches, self.time_spent)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     # Captioning.

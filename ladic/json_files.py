@@ -1,8 +1,10 @@
-"""Reading JSON that strangers wrote: too large, too deep or odd, it is an error of the user's and no crash of ours."""
+"""JSON files: those that strangers wrote are read, too large, too deep or odd, with an error of the user's and no crash
+of ours, and our own are written whole."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,15 @@ def parse_json(text: str) -> Any:
         return _mended(value) if HALF.search(text) else value
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    text = json.dumps(value, ensure_ascii=False, indent=None) + "\n"
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a character is \\ud83d in JSON too
+    os.replace(temporary, path)
 
 
 def whole_characters(text: str) -> str:

@@ -18,8 +18,11 @@ from ladic.errors import UsageError
 class WarmupDecay:
     """Linear warm-up to the optimiser's learning rate, then decay over the rest of the run.
 
+    A run ends after so many steps, or after so much time (``trainer.max_time``), whatever comes first; where it is on
+    its way is told by the one that is nearer to its end.
+
     Args:
-        warmup: share of the steps (Table 7: 0.1).
+        warmup: share of the run (Table 7: 0.1).
         shape: "linear" (the paper), "cosine" or "constant".
         floor: share of the peak that is left at the end.
         from_zero: start at a learning rate of 0, so that the first step changes nothing, as transformers' linear
@@ -37,16 +40,54 @@ class WarmupDecay:
                 f"lr_schedule warmup={self.warmup}, floor={self.floor}: need 0 <= warmup < 1, 0 <= floor <= 1"
             )
 
-    def __call__(self, optimizer: torch.optim.Optimizer, total_steps: int) -> LambdaLR:
-        """The schedule for a run of ``total_steps`` optimiser steps."""
-        return LambdaLR(optimizer, lambda step: self.factor(step, total_steps))
+    def __call__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        total_steps: float,
+        time_spent: Callable[[], float] | None = None,
+    ) -> LambdaLR:
+        """The schedule of a run.
 
-    def factor(self, step: int, total_steps: int) -> float:
-        """Share of the peak learning rate at a step."""
+        Args:
+            optimizer: whose learning rates it moves.
+            total_steps: optimiser steps of the run; infinite, or Lightning's -1, where only time ends it.
+            time_spent: says which share of the run's time has passed, the same on all ranks; None without a limit.
+
+        Raises:
+            UsageError: if nothing ends the run.
+        """
+        steps = math.inf if total_steps < 0 else total_steps
+        if math.isinf(steps) and time_spent is None:
+            raise UsageError(
+                "lr_schedule: warm-up and decay are shares of a run, and this one has no end; give trainer.max_steps, "
+                "trainer.max_epochs or trainer.max_time"
+            )
+        return LambdaLR(optimizer, lambda step: self.factor(step, steps, time_spent() if time_spent else 0.0))
+
+    def factor(self, step: int, total_steps: float, time_spent: float = 0.0) -> float:
+        """Share of the peak learning rate at a step.
+
+        By time it rises from 0: how many steps the warm-up has, nobody knows.
+
+        Example:
+            >>> schedule = WarmupDecay(warmup=0.2)
+            >>> schedule.factor(60, 100), schedule.factor(60, math.inf, 0.6)
+            (0.5, 0.5)
+            >>> schedule.factor(10, 100, time_spent=0.6)
+            0.5
+        """
+        if math.isinf(total_steps) or time_spent > step / max(1, total_steps):
+            if time_spent < self.warmup:
+                return time_spent / self.warmup
+            return self._decayed((time_spent - self.warmup) / (1 - self.warmup))
         warm = round(self.warmup * total_steps)
         if step < warm:
             return step / warm if self.from_zero else (step + 1) / (warm + 1)
-        progress = min(1.0, (step - warm) / max(1, total_steps - warm))
+        return self._decayed((step - warm) / max(1, total_steps - warm))
+
+    def _decayed(self, progress: float) -> float:
+        """The factor after a share of what follows the warm-up."""
+        progress = min(1.0, progress)
         if self.shape == "linear":
             left = 1 - progress
         elif self.shape == "cosine":

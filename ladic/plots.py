@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ladic.errors import UsageError
 
@@ -55,6 +55,33 @@ def training_figure(curves: dict[str, list[tuple[int, float]]]) -> bytes:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=8)
+    return _png(figure)
+
+
+def sweep_figure(curves: Mapping[str, Sequence[Mapping[str, Sequence[tuple[int, float]]]]], metric: str) -> bytes:
+    """PNG of a validation score against minutes of training (left) and steps (right).
+
+    Args:
+        curves: of each row, a mapping for each of its runs as ``read_curves`` gives it; a row has one colour.
+        metric: the score's name without "val/".
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    by_time, by_step = figure.subplots(1, 2, sharey=True)
+    for number, (row, runs) in enumerate(curves.items()):
+        for place, run in enumerate(runs):
+            steps, values = zip(*run[f"val/{metric}"], strict=True)
+            style: dict[str, Any] = {"color": f"C{number % 10}", "marker": ".", "label": row if place == 0 else None}
+            by_step.plot(steps, values, **style)
+            if "train/minutes" in run:
+                by_time.plot(np.interp(steps, *zip(*run["train/minutes"], strict=True)), values, **style)
+    for axes, label in ((by_time, "minutes of training"), (by_step, "steps")):
+        axes.set(xlabel=label)
+        axes.grid(alpha=0.3)
+    by_time.set(ylabel=f"{metric}, validation")
+    by_step.legend(fontsize=8)
     return _png(figure)
 
 

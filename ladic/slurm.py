@@ -9,16 +9,15 @@ import os
 import re
 import signal
 import subprocess
-from types import FrameType
-from typing import Any
 
 from ladic.errors import UsageError
+from ladic.signals import NotedSignals
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 """What a cluster sends to a job that has to make room: the first by ``--signal``, the second before it kills."""
 
 
-class EarlySignals:
+class EarlySignals(NotedSignals):
     """Notes signals while a job still imports and builds, instead of dying of them.
 
     A job that dies in the time of grace before its preemption is not requeued; one that goes on is, and one that
@@ -26,31 +25,14 @@ class EarlySignals:
 
     Example:
         ``with EarlySignals() as early: train(); print(early.numbers)``
-
-    Attributes:
-        numbers: the signals so far, in order.
     """
 
     def __init__(self) -> None:
-        self.numbers: list[int] = []
-        self._before: dict[int, Any] = {}
+        super().__init__(SIGNALS if slurm_job() is not None else ())
 
     def __enter__(self) -> EarlySignals:
-        if slurm_job() is not None:
-            for number in SIGNALS:
-                try:
-                    self._before[number] = signal.signal(number, self._note)
-                except ValueError:  # not the main thread: whoever runs us there handles signals
-                    break
+        super().__enter__()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        self._before.clear()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.numbers.append(number)
 
 
 def slurm_job() -> str | None:

@@ -38,6 +38,7 @@ OPTIONS = {
         ["layer=3", "length=16"],
         ["special_token=.", "decoder_layers=0", "normalizer_eps=0", "encoder_dropout=true"],
     ],
+    "AnalogBitsLatentSpace": [["fitted=null"], ["fitted=null", "scale=0.5", "reassign=false", "normalize=false"]],
     "EmbeddingLatentSpace": [["length=16"], ["normalize=false", "reassign=false"]],
     "CrossAttentionDenoiser": [
         ["norm=pre"],

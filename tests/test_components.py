@@ -71,6 +71,11 @@ TINY: dict[type, list[Callable[[], Buildable]]] = {
         lambda: testing.tiny_text_space(decoder_layers=0, special_token=".", normalizer_eps=0.0, encoder_dropout=True),
         lambda: testing.tiny_text_space(layer=2, decoder_layers=1, normalize=False, reassign=False),
     ],
+    C.AnalogBitsLatentSpace: [
+        lambda: C.AnalogBitsLatentSpace(testing.tiny_tokenizer(), length=12),
+        lambda: C.AnalogBitsLatentSpace(testing.tiny_tokenizer(), length=12, scale=0.5, special_token="."),
+        lambda: C.AnalogBitsLatentSpace(testing.tiny_tokenizer(), length=12, reassign=False),
+    ],
     C.EmbeddingLatentSpace: [
         embedding_space,
         lambda: embedding_space(special_token="."),

@@ -12,7 +12,8 @@ from ladic.cli.configs import find_configs
 
 EVERY = find_configs()
 LAYERS = ("trainer/", "data/", "experiment/distill")  # on top of another configuration
-CONFIGS = {name: file for name, file in EVERY.items() if not name.startswith(LAYERS)}
+SWEEPS = "_study"  # files of `ladic sweep`: tests/test_study.py
+CONFIGS = {name: file for name, file in EVERY.items() if not name.startswith(LAYERS) and not name.endswith(SWEEPS)}
 DATA = {name: file for name, file in EVERY.items() if name.startswith("data/")}
 TRAINERS = {name: file for name, file in EVERY.items() if name.startswith("trainer/")}
 

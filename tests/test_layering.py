@@ -50,7 +50,16 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.metrics": ((*BASE, "ladic.metrics"), ("lightning", "pytorch_lightning")),
     # Files of image tokens: the captioner makes them, datamodules read them.
     "ladic.features": ((*BASE, "ladic.features"), TRAINING),
-    "ladic.slurm": (("ladic.errors",), (*TRAINING, "torch")),
+    "ladic.signals": ((), (*TRAINING, "torch")),
+    "ladic.slurm": (("ladic.errors", "ladic.signals"), (*TRAINING, "torch")),
+    # The options of a row are read as the command line reads them.
+    "ladic.sweep": (
+        (
+            *BASE, "ladic.__version__", "ladic.plugins", "ladic.plots", "ladic.signals",
+            "ladic.slurm", "ladic.sweep", "ladic.cli.bases", "ladic.cli.configs", "ladic.cli.configs_diff",
+        ),
+        (*TRAINING, "torch"),
+    ),
     "ladic.optim": (BASE, TRAINING),
     "ladic.muon": ((*BASE, "ladic.precision"), TRAINING),
     "ladic.frozen": (BASE, TRAINING),

@@ -21,9 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ladic.components.latent_spaces.head import LMHead
+from ladic.components.latent_spaces.head import WordHead
 from ladic.components.latent_spaces.normalizer import LatentNormalizer
-from ladic.components.latent_spaces.word_loss import linear_cross_entropy
 from ladic.errors import UsageError
 from ladic.json_files import whole_characters
 from ladic.spec import Buildable, absolute
@@ -51,7 +50,7 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
     length: int
     tokenizer: Any
     normalizer: LatentNormalizer
-    head: LMHead
+    head: WordHead
     special_token: str | None = None
     reassign: bool = True
     encoder_dropout: bool = False
@@ -151,16 +150,12 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
         return self.head(self._read(x0))
 
     def word_losses(self, x0: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of the logits of x0 (B, L, D) with targets (B, L), and the likeliest word, each (B, L).
-
-        The same as from ``decode``, without ever holding the logits of all positions.
-        """
-        hidden, last = self.head.hidden(self._read(x0)), self.head.decoder
-        return linear_cross_entropy(hidden, last.weight, last.bias, targets)
+        """Cross-entropy of the logits of x0 (B, L, D) with targets (B, L), and the likeliest word, each (B, L)."""
+        return self.head.losses(self._read(x0), targets)
 
     def _read(self, x0: Tensor) -> Tensor:
         """What the head reads of latents, (B, L, D) to the same."""
-        return self.refine(self.normalizer.denormalize(x0).to(self.head.dense.weight.dtype))
+        return self.refine(self.normalizer.denormalize(x0).to(next(self.head.parameters()).dtype))
 
     def targets(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Index into the logits (B, L) of the word each position should give; special positions give [PAD].

@@ -86,8 +86,9 @@ class BertLatentSpace(TextLatentSpace):
             raise UsageError(f"length={length}: accepted are 3 to {limit}, the positions of the text model")
         self.special_token, self.reassign, self.encoder_dropout = special_token, reassign, encoder_dropout
         self.normalizer = LatentNormalizer(self.width, normalizer_eps, normalize)
-        self.head = LMHead(self.width, torch.arange(encoder.config.vocab_size))
-        self.trained_head = pretrained_head is not None and self.head.copy_pretrained(pretrained_head)
+        head = LMHead(self.width, torch.arange(encoder.config.vocab_size))
+        self.trained_head = pretrained_head is not None and head.copy_pretrained(pretrained_head)
+        self.head = head
         if fitted is not None:
             self.load_fit(fitted)
         self.freeze_backbone()

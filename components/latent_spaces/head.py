@@ -1,29 +1,81 @@
-"""The language-model head: from a text feature to scores of words."""
+"""Heads: from a text feature to scores of words."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
+from ladic.components.latent_spaces.word_loss import linear_cross_entropy
 
-class LMHead(nn.Module):
-    """Linear, GELU, LayerNorm, linear: BERT's masked-LM head (Devlin et al. 2019), not tied to the embeddings.
 
-    The head may score a subset of the tokenizer's vocabulary: the last layer is by far the largest matrix of a small
-    captioner, and a data set uses a fraction of the words.
+class WordHead(nn.Module, ABC):
+    """Scores words: base of all heads.
+
+    A head may score a subset of the tokenizer's vocabulary: a data set uses a fraction of the words.
 
     Args:
-        width: of the features, D.
         vocabulary: token ids scored, ascending, (V,); entry i of the logits belongs to token ``vocabulary[i]``.
     """
 
-    def __init__(self, width: int, vocabulary: Tensor, eps: float = 1e-12) -> None:
+    def __init__(self, vocabulary: Tensor) -> None:
         super().__init__()
+        self.register_buffer("vocabulary", vocabulary.clone())
+        self.vocabulary: Tensor
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (B, L, V) of features (B, L, D)."""
+
+    def losses(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the logits of features (B, L, D) with targets (B, L), and the best index, each (B, L)."""
+        logits = self(features)
+        each = nn.functional.cross_entropy(logits.float().flatten(0, -2), targets.flatten(), reduction="none")
+        return each.view_as(targets), logits.argmax(-1)
+
+    def restrict(self, vocabulary: Tensor) -> None:
+        """Keeps only the given token ids (ascending, all scored now)."""
+        self.keep_rows(torch.searchsorted(self.vocabulary, vocabulary))
+        assert torch.equal(self.vocabulary, vocabulary)
+
+    def keep_rows(self, rows: Tensor) -> None:
+        """Keeps only some rows of the vocabulary, and of whatever has a row for each word."""
+        self.vocabulary = self.vocabulary[rows].clone()
+
+    def index_of(self, ids: Tensor, unknown: int) -> Tensor:
+        """Position in the logits of each token id; ids that are not scored become that of ``unknown``."""
+        index = torch.searchsorted(self.vocabulary, ids).clamp_max(len(self.vocabulary) - 1)
+        missing = self.vocabulary[index] != ids
+        return torch.where(missing, torch.searchsorted(self.vocabulary, torch.full_like(ids, unknown)), index)
+
+    def make_room(self, words: int) -> None:
+        """Takes the size of a head that scores so many words, whose state is about to be loaded."""
+        self.vocabulary = self.vocabulary.new_empty(words)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
+        # A checkpoint knows which words its head scores, fewer or more than this head: it is given their number.
+        stored = state_dict.get(prefix + "vocabulary")
+        if stored is not None and stored.shape != self.vocabulary.shape:
+            self.make_room(len(stored))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class LMHead(WordHead):
+    """Linear, GELU, LayerNorm, linear: BERT's masked-LM head (Devlin et al. 2019), not tied to the embeddings.
+
+    Its last layer is by far the largest matrix of a small captioner.
+
+    Args:
+        width: of the features, D.
+        vocabulary: token ids scored, ascending, (V,).
+    """
+
+    def __init__(self, width: int, vocabulary: Tensor, eps: float = 1e-12) -> None:
+        super().__init__(vocabulary)
         self.dense = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, eps=eps)
         self.decoder = nn.Linear(width, len(vocabulary))
-        self.register_buffer("vocabulary", vocabulary.clone())
-        self.vocabulary: Tensor
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (B, L, V) of features (B, L, D)."""
@@ -33,21 +85,17 @@ class LMHead(nn.Module):
         """What the last layer reads, (B, L, D), of features (B, L, D)."""
         return self.norm(nn.functional.gelu(self.dense(features)))
 
-    def restrict(self, vocabulary: Tensor) -> None:
-        """Keeps only the given token ids (ascending, all scored now)."""
-        rows = torch.searchsorted(self.vocabulary, vocabulary)
-        assert torch.equal(self.vocabulary[rows], vocabulary)
-        kept = nn.Linear(self.decoder.in_features, len(vocabulary)).to(self.decoder.weight.device)
+    def losses(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The same as of any head, without ever holding the logits of all words."""
+        return linear_cross_entropy(self.hidden(features), self.decoder.weight, self.decoder.bias, targets)
+
+    def keep_rows(self, rows: Tensor) -> None:
+        super().keep_rows(rows)
+        kept = nn.Linear(self.decoder.in_features, len(rows)).to(self.decoder.weight.device)
         with torch.no_grad():
             kept.weight.copy_(self.decoder.weight[rows])
             kept.bias.copy_(self.decoder.bias[rows])
-        self.decoder, self.vocabulary = kept, vocabulary.clone()
-
-    def index_of(self, ids: Tensor, unknown: int) -> Tensor:
-        """Position in the logits of each token id; ids that are not scored become that of ``unknown``."""
-        index = torch.searchsorted(self.vocabulary, ids).clamp_max(len(self.vocabulary) - 1)
-        missing = self.vocabulary[index] != ids
-        return torch.where(missing, torch.searchsorted(self.vocabulary, torch.full_like(ids, unknown)), index)
+        self.decoder = kept
 
     def copy_pretrained(self, head: nn.Module) -> bool:
         """Copies a transformers masked-LM head of BERT's or RoBERTa's shape; False if it is of another."""
@@ -63,11 +111,6 @@ class LMHead(nn.Module):
             self.decoder.bias.copy_(decoder.bias if decoder.bias is not None else head.bias)  # type: ignore[arg-type]
         return True
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
-        # A checkpoint knows which words its head scores, fewer or more than this head: it is given their number.
-        stored = state_dict.get(prefix + "vocabulary")
-        if stored is not None and stored.shape != self.vocabulary.shape:
-            weight = self.decoder.weight
-            self.decoder = nn.Linear(self.decoder.in_features, len(stored)).to(weight)
-            self.vocabulary = self.vocabulary.new_empty(len(stored))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def make_room(self, words: int) -> None:
+        super().make_room(words)
+        self.decoder = nn.Linear(self.decoder.in_features, words).to(self.decoder.weight)

@@ -8,6 +8,7 @@ from ladic.callbacks.finite import FiniteLoss
 from ladic.callbacks.progress_lines import ProgressLines
 from ladic.callbacks.requeue import Requeue
 from ladic.callbacks.sample_logger import SampleLogger
+from ladic.callbacks.training_clock import TrainingClock
 from ladic.callbacks.truth import TruthEvaluation
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "ProgressLines",
     "Requeue",
     "SampleLogger",
+    "TrainingClock",
     "TruthEvaluation",
 ]

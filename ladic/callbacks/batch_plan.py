@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 
+from ladic.callbacks.training_clock import TrainingClock
 from ladic.errors import UsageError
 
 ScaleRule = Literal["none", "linear", "sqrt"]
@@ -66,8 +68,16 @@ class BatchPlan(Callback):
             f"effective batch {global_batch(trainer)} = {per_rank} x {world} process{'es' if world > 1 else ''} "
             f"({trainer.num_nodes} node{'s' if trainer.num_nodes > 1 else ''}) x {accumulate} accumulated; "
             f"peak learning rate {', '.join(f'{rate:g}' for rate in rates)}{scaled}; "
-            f"{steps} steps an epoch, {trainer.estimated_stepping_batches} in all; begins at step {trainer.global_step}"
+            f"{steps} steps an epoch, {self.end(trainer)}; begins at step {trainer.global_step}"
         )
+
+    def end(self, trainer: Trainer) -> str:
+        """How long the run is."""
+        total = trainer.estimated_stepping_batches
+        limits = [one.minutes for one in trainer.callbacks if isinstance(one, TrainingClock)]  # type: ignore[attr-defined]
+        ends = [f"{total} in all"] if 0 <= total < math.inf else []
+        ends += [f"{timedelta(minutes=minutes)} of training in all" for minutes in limits if minutes is not None]
+        return " or ".join(ends)
 
 
 def global_batch(trainer: Trainer) -> int:

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from ladic.features import write_json
+from ladic.json_files import write_json
 from ladic.metrics.caption_store import CaptionStore
 from ladic.metrics.scoring import id_order
 from ladic.types import CaptionBatch, CaptionOutput

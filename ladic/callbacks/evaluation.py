@@ -14,7 +14,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from ladic.errors import UsageError
-from ladic.features import write_json
+from ladic.json_files import write_json
 from ladic.metrics.caption_store import CaptionStore
 from ladic.metrics.scoring import METRICS, Scores, id_order, score_captions
 from ladic.types import CaptionBatch, CaptionOutput
@@ -177,6 +177,10 @@ def provenance(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         "sampler": config.get("components", {}).get("sampler"),
         "guidance": config.get("guidance"),
         "num_candidates": config.get("settings", {}).get("num_candidates"),
+        "parameters": {
+            "trained": sum(each.numel() for each in pl_module.parameters() if each.requires_grad),
+            "all": sum(each.numel() for each in pl_module.parameters()),
+        },
         "precision": str(trainer.precision),
         "config": config,
         "checkpoint": checkpoint_of(trainer),

@@ -11,7 +11,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from ladic.errors import UsageError
-from ladic.features import write_json
+from ladic.json_files import write_json
 
 log = logging.getLogger(__name__)
 

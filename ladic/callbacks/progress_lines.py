@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from datetime import timedelta
@@ -9,6 +10,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from ladic.callbacks.training_clock import TrainingClock
 from ladic.errors import UsageError
 
 
@@ -42,13 +44,18 @@ class ProgressLines(Callback):
     def line(self, trainer: Trainer, elapsed: float) -> str:
         """Where the run is, after so many seconds."""
         step, last = trainer.global_step, trainer.estimated_stepping_batches
-        parts = [f"step {step}/{last:g}" if last != float("inf") else f"step {step}"]
+        counted = 0 <= last < math.inf
+        parts = [f"step {step}/{last:g}" if counted else f"step {step}"]
         numbers = trainer.progress_bar_metrics
         if "loss" in numbers:
             parts.append(f"loss {numbers['loss']:.4f}")
         if "train/captions_per_second" in numbers:
             parts.append(f"{numbers['train/captions_per_second']:.0f} captions/s")
         done = step - self._first_step
-        if done > 0 and last != float("inf"):
-            parts.append(f"{timedelta(seconds=round(elapsed / done * (last - step)))} left")
+        clocks = [one for one in trainer.callbacks if isinstance(one, TrainingClock)]  # type: ignore[attr-defined]
+        left = [60 * clock.minutes - clock.seconds() for clock in clocks if clock.minutes is not None]
+        if done > 0 and counted:
+            left.append(elapsed / done * (last - step))
+        if left:
+            parts.append(f"{timedelta(seconds=max(0, round(min(left))))} left")
         return "  ".join(parts)

@@ -112,8 +112,8 @@ class Requeue(Callback):
             return  # in the middle of accumulating gradients
         self._step = trainer.global_step
         wanted = NOTHING if self._step % self.check_every_n_steps else self._agreed(trainer)
-        # Lightning saves as it validates: where max_steps lies between two validations, the run's end would be lost.
-        if wanted or self._step == trainer.max_steps:
+        # Lightning saves as it validates: where the end lies between two validations, it would be lost.
+        if wanted or self._step == trainer.max_steps or trainer.should_stop:
             self._save(trainer)
         if wanted > SAVE:
             self._leave(trainer, wanted)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from ladic.callbacks import BatchPlan, EndTogether, FiniteLoss, ProgressLines, Requeue, SampleLogger
+from ladic.callbacks import BatchPlan, EndTogether, FiniteLoss, ProgressLines, Requeue, SampleLogger, TrainingClock
 from ladic.callbacks.batch_plan import ScaleRule
 from ladic.checkpoint_io import AtomicCheckpointIO
 from ladic.cli.loggers import LogTo, chosen_loggers
@@ -86,8 +86,12 @@ def prepared(
         kwargs["enable_progress_bar"] = sys.stdout.isatty()
     if str(option(config, "trainer").get("strategy")).startswith("fsdp"):
         kwargs["strategy"] = _sharded(option(config, "trainer"))
+    own = option(config, "trainer").get("callbacks") or []
+    own = list(own) if isinstance(own, list) else [own]  # a copy: the trainer adds to the list
     trainer = instantiate(**kwargs, plugins=plugins, logger=loggers)
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     extras: list[Callback] = [
+        TrainingClock(_limit(callbacks, own)),
         BatchPlan(option(config, "scale_lr"), option(config, "base_batch_size")),
         FiniteLoss(option(config, "nan")),
         Requeue(option(config, "checkpoint_minutes")),
@@ -96,7 +100,6 @@ def prepared(
     ]
     if any(not isinstance(logger, CSVLogger) for logger in trainer.loggers):
         extras.append(SampleLogger())
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks += [extra for extra in extras if not any(type(one) is type(extra) for one in callbacks)]
     # Stable: what changes weights at the end of a step comes before what saves them.
     callbacks.sort(key=lambda one: (isinstance(one, Checkpoint), isinstance(one, Requeue)))
@@ -107,6 +110,17 @@ def prepared(
     # and ends the run with 0 and no checkpoint. `Requeue` is the one that listens.
     trainer._signal_connector.register_signal_handlers = _no_handlers  # type: ignore[method-assign]
     return trainer
+
+
+def _limit(callbacks: list[Callback], own: list[Any]) -> float | None:
+    """Minutes of ``trainer.max_time``, in place of the timer that Lightning made for it; the user's own ones stay."""
+    for timer in callbacks:
+        if isinstance(timer, Timer) and not any(timer is one or isinstance(one, TrainingClock) for one in own):
+            callbacks.remove(timer)
+            seconds = timer.time_remaining()
+            assert seconds is not None  # of a timer without a start: all of its time
+            return seconds / 60
+    return None
 
 
 def _no_handlers() -> None:

@@ -46,21 +46,24 @@ def table(one: Path, other: Path, names: tuple[str, str], everything: bool = Fal
     return "\n".join(f"{key:{widths[0]}}  {a:{widths[1]}}  {b}".rstrip() for key, a, b in rows)
 
 
-def load(file: Path) -> Values:
-    """A configuration with its bases below it; where a class changes, arguments that the new one lacks go.
+def load(*files: Path) -> Values:
+    """Configurations on top of each other, each with its bases below it; where a class changes, arguments that the new
+    one lacks go.
 
     Raises:
-        UsageError: if the file isn't one.
+        UsageError: if one isn't a configuration.
     """
-    if not file.is_file():
-        raise UsageError(f"'{file}': no such configuration; `ladic configs` lists the shipped ones")
-    check_configs(["-c", str(file)])
     merged: Values = {}
-    for part in (*bases_of(file), file):
-        merged = _merge(merged, read_mapping(part))
-    merged.pop("base", None)
-    if not merged:
-        raise UsageError(f"'{file}': holds no options; a configuration has 'model:', 'data:' and 'trainer:'")
+    for file in files:
+        if not file.is_file():
+            raise UsageError(f"'{file}': no such configuration; `ladic configs` lists the shipped ones")
+        check_configs(["-c", str(file)])
+        parts = [read_mapping(part) for part in (*bases_of(file), file)]
+        for part in parts:
+            merged = _merge(merged, part)
+        merged.pop("base", None)
+        if not any(parts):
+            raise UsageError(f"'{file}': holds no options; a configuration has 'model:', 'data:' and 'trainer:'")
     return merged
 
 

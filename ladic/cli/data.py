@@ -84,7 +84,7 @@ def check(argv: list[str]) -> int:
         _stack(sheets).save(options.sheet)
         print(f"wrote {options.sheet}")
     if options.report is not None:
-        from ladic.features import write_json
+        from ladic.json_files import write_json
 
         write_json(options.report, {split: report.as_json() for split, report in reports.items()} | {"shared": shared})
         print(f"wrote {options.report}")

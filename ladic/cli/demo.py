@@ -18,7 +18,7 @@ from ladic.cli.parser import LineParser
 
 def main(argv: list[str]) -> None:
     """Runs every step and says where the report is."""
-    from ladic.features import write_json
+    from ladic.json_files import write_json
 
     parser = LineParser("ladic demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder (default %(default)s)")

@@ -113,8 +113,8 @@ def score_study(options: Namespace) -> int:
     """Prints table 2 and the agreement."""
     from dataclasses import asdict
 
-    from ladic.features import write_json
     from ladic.human_study import analyse, check_ratings
+    from ladic.json_files import write_json
 
     key = read(options.key)
     if not isinstance(key, dict) or not isinstance(key.get("items"), dict) or "study" not in key:

@@ -50,6 +50,7 @@ COMMANDS = {
     "data": Command("data", "check a configuration's data, or download a published data set"),
     "score": Command("score", "score a file of captions against references"),
     "convert": Command("convert", "released LaDiC weights to a checkpoint; a checkpoint to safetensors and back"),
+    "sweep": Command("sweep", "run rows of configurations over seeds, resumably, and gather one table"),
     "report": Command("report", "draw the HTML report of a run"),
     "plot": Command("plot", "draw noise schedules"),
     "human": Command("human", "let people rate captions blindly, and analyse their ratings"),

@@ -75,6 +75,15 @@ def processors() -> Finding:
     return Finding("processors", "ok" if usable > 1 else "note", f"{usable} of {total} cores usable")
 
 
+def processor_name() -> str:
+    """As the maker calls it, where the machine tells."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
 def memory() -> Finding:
     """Memory of the machine, and the limit of this job's control group where there is one."""
     file = Path("/proc/meminfo")

@@ -12,7 +12,7 @@ and ends with the same bytes, on any number of processes.
 from ladic.features.cache import FeatureCache
 from ladic.features.codec import FORMATS, NumberFormat, decode, encode
 from ladic.features.fingerprint import fingerprint
-from ladic.features.writer import FeatureWriter, begin_cache, images_hash, write_json
+from ladic.features.writer import FeatureWriter, begin_cache, images_hash
 
 __all__ = [
     "FORMATS",
@@ -24,5 +24,4 @@ __all__ = [
     "encode",
     "fingerprint",
     "images_hash",
-    "write_json",
 ]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ladic.errors import UsageError
 from ladic.features.codec import STORED, decode, encode, first_not_whole
+from ladic.json_files import write_json
 
 FORMAT = 2
 MEGABYTES = 64
@@ -236,15 +237,6 @@ def relative_error(stored: Tensor, tokens: Tensor) -> float:
 def images_hash(image_ids: list[int | str]) -> str:
     """Hash of a list of image ids."""
     return hashlib.sha256(json.dumps(image_ids, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    text = json.dumps(value, ensure_ascii=False, indent=None) + "\n"
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a character is \\ud83d in JSON too
-    os.replace(temporary, path)
 
 
 def apart(one: object, other: object) -> tuple[str, str]:

@@ -1,0 +1,9 @@
+"""Sweeps: rows of configurations over seeds, run one after the other, resumed where cut off, gathered into one table.
+
+SWEEP.yaml --definition--> rows and runs --running--> OUTPUT/ROW/seed-S/… --results--> results.csv, .md and .png
+"""
+
+from ladic.sweep.definition import Prepare, Row, Run, Sweep, read_sweep
+from ladic.sweep.running import Runner
+
+__all__ = ["Prepare", "Row", "Run", "Runner", "Sweep", "read_sweep"]

@@ -1,0 +1,256 @@
+"""Running a sweep: one command after the other, each in a process of its own with a log of its own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from ladic.errors import UsageError
+from ladic.plugins import one_line
+from ladic.signals import NotedSignals
+from ladic.slurm import requeue, slurm_job, was_preempted
+from ladic.sweep.definition import Prepare, Run, Sweep
+from ladic.sweep.record import Record, alone, new_record, read_record
+
+LADIC = (sys.executable, "-P", "-m", "ladic")
+"""The command ``ladic`` of this very installation, whatever lies in the working directory."""
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+UNFINISHED = "unfinished.txt"
+
+
+class Failed(Exception):
+    """A command that ended badly; the text says how, and where its log is."""
+
+
+class Asked(Exception):
+    """The sweep was asked to stop, and its command has left."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Runner:
+    """Runs what of a sweep is not finished.
+
+    A command is asked to leave by SIGTERM, on which ``ladic fit`` saves and goes, in a session of its own, so that
+    Ctrl-C reaches the sweep alone. In a SLURM job it doesn't learn of the job: putting it back into the queue is for
+    the sweep.
+
+    Args:
+        sweep: the file.
+        runs: of it, in order.
+        machine: what they run on, for their records.
+        broken: names of rows whose options are wrong, with the complaint.
+    """
+
+    def __init__(self, sweep: Sweep, runs: Sequence[Run], machine: str, broken: dict[str, str] | None = None) -> None:
+        self.sweep, self.runs, self.machine = sweep, runs, machine
+        self.broken = broken or {}
+        self.known: list[float] = []  # seconds of whole runs
+        self._place = ""
+        self._left = 0  # runs that follow
+        self._lock = -1  # of what is at work
+        self._wide = 0  # columns of the line that moves
+
+    def run(self) -> int:
+        """The exit code: 1 if a run failed, 128 and the signal if one ended the sweep."""
+        failures, pending = 0, [self._is_pending(run) for run in self.runs]
+        with NotedSignals(STOPPING) as noted:
+            try:
+                self._prepare(noted)
+                for number, run in enumerate(self.runs):
+                    self._place = f"[{number + 1}/{len(self.runs)}] {run}"
+                    self._left = sum(pending[number + 1 :])
+                    failures += not self._finish(run, noted)
+            except Failed as failure:  # of a preparation: nothing can begin
+                print(f"error: {failure}", file=sys.stderr, flush=True)
+                return 1
+            except Asked as asked:
+                return self._stopped(asked.number)
+        return 1 if failures else 0
+
+    def _is_pending(self, run: Run) -> bool:
+        try:
+            record = read_record(run)
+        except UsageError:
+            return False
+        return run.row.name not in self.broken and (record is None or not record.finished(run))
+
+    # One run.
+
+    def _finish(self, run: Run, noted: NotedSignals) -> bool:
+        """Whether the run is finished, now or before, or in the hands of another process."""
+        if run.row.name in self.broken:
+            return self._tell_failure(self.broken[run.row.name])
+        try:
+            with alone(run.folder / ".lock") as lock:
+                if lock is None:
+                    self._say(f"{self._place}: another process is at it")
+                    return True
+                self._lock = lock
+                record = read_record(run) or new_record(run)
+                if record.finished(run):
+                    self._say(f"{self._place}: finished before")
+                else:
+                    self._go_on(run, record, noted)
+                self.known.append(sum(record.seconds))
+                return True
+        except (Failed, UsageError, OSError) as error:
+            return self._tell_failure(one_line(error))
+
+    def _go_on(self, run: Run, record: Record, noted: NotedSignals) -> None:
+        record.write(run.folder)
+        begun = time.monotonic()
+        self._say(f"{self._place}: begins{self._rest(0)}")
+        for words in run.commands()[len(record.seconds) :]:
+            seconds = self._execute(words, run.folder / "log.txt", noted, begun)
+            record.seconds.append(round(seconds, 1))
+            record.machine = self.machine
+            record.write(run.folder)
+        took = timedelta(seconds=round(time.monotonic() - begun))
+        self._say(f"{self._place}: finished in {took}")
+
+    def _tell_failure(self, what: str) -> bool:
+        self._say("")
+        print(f"{self._place}: {what}", file=sys.stderr, flush=True)
+        return False
+
+    # What is needed by several.
+
+    def _prepare(self, noted: NotedSignals) -> None:
+        if not self.sweep.prepare:
+            return
+        with alone(self.sweep.output / ".prepare.lock", wait=True) as lock:  # the tasks of an array begin together
+            assert lock is not None
+            self._lock = lock
+            for number, step in enumerate(self.sweep.prepare):
+                self._place, self._left = f"prepare {shlex.join(step.command[:1])}", len(self.runs)
+                self._make(step, self.sweep.output / f"prepare-{number}.txt", noted)
+
+    def _make(self, step: Prepare, log: Path, noted: NotedSignals) -> None:
+        """Runs a step unless its file is there and is no leftover of a step that was cut off."""
+        mark = self.sweep.output / UNFINISHED
+        command = shlex.join(step.command)
+        if step.makes.exists() and not (mark.is_file() and mark.read_text(encoding="utf-8") == command):
+            self._say(f"{self._place}: {step.makes} is there already")
+            return
+        mark.write_text(command, encoding="utf-8")
+        self._say(f"{self._place}: begins")
+        took = self._execute(list(step.command), log, noted, time.monotonic())
+        if not step.makes.exists():
+            raise Failed(f"{self._place}: it made no '{step.makes}'; 'makes' names what it writes; log: {log}")
+        mark.unlink()
+        self._say(f"{self._place}: finished in {timedelta(seconds=round(took))}")
+
+    # One command.
+
+    def _execute(self, words: list[str], log: Path, noted: NotedSignals, begun: float) -> float:
+        """Runs a command to its end; the seconds it took.
+
+        Raises:
+            Failed: if it ended badly.
+            Asked: if the sweep was asked to stop, when the command has left.
+        """
+        if noted.numbers:
+            raise Asked(noted.numbers[0])
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+        log.parent.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        with log.open("ab") as lines:
+            lines.write(f"$ ladic {shlex.join(words)}\n".encode())
+            lines.flush()
+            child = subprocess.Popen(
+                [*LADIC, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=lines,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                pass_fds=(self._lock,),  # what outlives a sweep that was killed keeps its folder
+            )
+            try:
+                code = self._wait(child, words[0], noted, begun)
+            finally:
+                if child.poll() is None:  # whatever went wrong here, nothing runs on unseen
+                    os.killpg(child.pid, signal.SIGKILL)
+                    child.wait()
+        if noted.numbers:
+            raise Asked(noted.numbers[0])
+        if code:
+            raise Failed(f"{words[0]} {_ending(code)}: {last_error(log)}; log: {log}")
+        return time.monotonic() - started
+
+    def _wait(self, child: subprocess.Popen[bytes], name: str, noted: NotedSignals, begun: float) -> int:
+        asked = 0
+        while True:
+            try:
+                return child.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                elapsed = time.monotonic() - begun
+            if len(noted.numbers) > asked:
+                if asked and noted.numbers[-1] == signal.SIGINT:
+                    os.killpg(child.pid, signal.SIGKILL)
+                elif not asked:
+                    child.send_signal(signal.SIGTERM)
+                    self._say(f"{self._place}: {name} saves and leaves; Ctrl-C kills it at once")
+                asked = len(noted.numbers)
+            elif not asked:
+                self._move(f"{self._place}: {name}  {timedelta(seconds=int(elapsed))}{self._rest(elapsed)}")
+
+    def _stopped(self, number: int) -> int:
+        job = slurm_job()
+        if job is not None and (number == signal.SIGUSR1 or was_preempted(job)):
+            self._say(f"{self._place}: stopped; requeueing job {job}")
+            requeue(job)
+            return 0
+        self._say(f"{self._place}: stopped; the same command goes on from here")
+        return 128 + number
+
+    # The screen.
+
+    def _rest(self, elapsed: float) -> str:
+        """What is expected to follow, by the runs whose length is known."""
+        minutes = self.runs[0].row.minutes
+        if self.known:
+            mean = sum(self.known) / len(self.known)
+        elif minutes is not None:
+            mean = 60 * minutes  # of training alone, the least that a run takes
+        else:
+            return ""
+        rest = max(0.0, mean - elapsed) + mean * self._left
+        return f", about {timedelta(seconds=round(rest))} to go"
+
+    def _say(self, line: str) -> None:
+        """A line that stays."""
+        if self._wide:
+            print("\r" + " " * self._wide + "\r", end="")
+            self._wide = 0
+        if line:
+            print(line, flush=True)
+
+    def _move(self, line: str) -> None:
+        """A line that the next one replaces, where there is a terminal."""
+        if sys.stdout.isatty():
+            print(f"\r{line:{self._wide}}", end="", flush=True)
+            self._wide = len(line)
+
+
+def last_error(log: Path) -> str:
+    """What a log says last of what went wrong: its last line that begins with "error:", or the last line."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    own = lines[max(at for at, line in enumerate(lines) if line.startswith("$ ladic ")) :]
+    told = [line for line in own if line.startswith("error: ")]
+    return (told or own)[-1]
+
+
+def _ending(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"

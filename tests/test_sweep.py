@@ -1,0 +1,260 @@
+"""Sweeps through the real command line at a tiny size: cut off and resumed, failing, changed, by hand, as an array."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from lightning import Callback
+from tiny_run import error_line, tiny_config, write_config
+
+from ladic.callbacks import Requeue
+from ladic.checkpoints import read_checkpoint
+from ladic.plots import read_curves
+from ladic.sweep import read_sweep
+
+
+class StopParent(Callback):
+    """At a step, once, asks the sweep to stop as a cluster would, and goes on when that has come back to the run."""
+
+    def __init__(self, step: int, mark: str) -> None:
+        self.step, self.mark = step, Path(mark)
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step != self.step or self.mark.exists():
+            return
+        self.mark.touch()
+        os.kill(os.getppid(), signal.SIGTERM)
+        requeue = next(callback for callback in trainer.callbacks if isinstance(callback, Requeue))
+        deadline = time.monotonic() + 120
+        while not requeue.asked and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def sweep_config(folder, mark=None):
+    """Four steps, validated every two, scored by two families of metrics."""
+    config = tiny_config(folder)
+    trainer = config["trainer"]
+    trainer |= {"max_steps": 4, "val_check_interval": 2, "limit_val_batches": 1}
+    trainer["callbacks"] = [
+        {
+            "class_path": "ladic.callbacks.CaptionEvaluation",
+            "init_args": {"metrics": ["cider"], "test_metrics": ["bleu", "cider"]},
+        },
+        {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"save_last": True}},
+    ]
+    if mark is not None:
+        stop = {"class_path": "test_sweep.StopParent", "init_args": {"step": 2, "mark": str(mark)}}
+        trainer["callbacks"].insert(0, stop)
+    return write_config(folder, config)
+
+
+def sweep_file(folder, name="study.yaml", **changes):
+    """Two rows with two seeds each, and counted n-grams that both may want."""
+    content = {
+        "output": str(folder / "out"),
+        "seeds": [0, 1],
+        "configs": ["tiny.yaml"],
+        "prepare": [
+            {
+                "command": f"ladic fit-frequencies -c {folder}/tiny.yaml --output {folder}/out/counts.json.gz",
+                "makes": f"{folder}/out/counts.json.gz",
+            }
+        ],
+        "rows": {"ddim": None, "renoise": {"flags": ["--model.sampler=RenoiseSampler", "--model.sampler.num_steps=3"]}},
+        **changes,
+    }
+    file = folder / name
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return file
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """The folder of a sweep that was stopped in its first run and started again, with what each sitting said."""
+    from ladic.cli.main import main
+
+    folder = tmp_path_factory.mktemp("sweep")
+    sweep_config(folder, folder / "stopped")
+    file = sweep_file(folder)
+    said = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        for _ in range(2):
+            with (folder / "said.txt").open("w") as screen:
+                patch.setattr(sys, "stdout", screen)
+                try:
+                    main(["sweep", str(file)])
+                    code = 0
+                except SystemExit as stop:
+                    code = stop.code
+                patch.undo()
+                patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+            record = folder / "out/ddim/seed-0/sweep.json"
+            said.append((code, (folder / "said.txt").read_text(), json.loads(record.read_text())["seconds"]))
+    return folder, said
+
+
+def runs(folder):
+    return [folder / "out" / row / f"seed-{seed}" for row in ("ddim", "renoise") for seed in (0, 1)]
+
+
+def test_a_sweep_that_is_stopped_saves_and_goes_on_with_the_same_command(swept):
+    folder, ((first, told, done), (second, told_then, done_then)) = swept
+    assert first == 128 + signal.SIGTERM
+    assert "prepare fit-frequencies: begins" in told
+    assert "[1/4] ddim, seed 0: stopped; the same command goes on from here" in told
+    assert done == []
+    assert second == 0
+    assert "counts.json.gz is there already" in told_then
+    for number, name in enumerate(("ddim, seed 0", "ddim, seed 1", "renoise, seed 0", "renoise, seed 1")):
+        assert f"[{number + 1}/4] {name}: finished in " in told_then
+    assert len(done_then) == 2, "fit and test"
+    log = (folder / "out/ddim/seed-0/log.txt").read_text()
+    assert log.count("$ ladic fit ") == 2
+    assert "stopped at step 2" in log
+    assert "begins at step 2" in log
+    for run in runs(folder):
+        assert read_checkpoint(run)["global_step"] == 4
+        assert json.loads((run / "scores_test.json").read_text())["seeds"]["seed_everything"] == int(run.name[-1])
+
+
+def test_what_is_finished_is_skipped(swept, cli):
+    folder, _ = swept
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*.ckpt")}
+    done = cli("sweep", folder / "study.yaml")
+    assert done.code == 0, done.stderr
+    assert done.stdout.count(": finished before") == 4
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*.ckpt")} == before
+
+
+def test_the_table_is_numpys(swept, cli):
+    folder, _ = swept
+    done = cli("sweep", folder / "study.yaml", "--gather")
+    assert done.code == 0, done.stderr
+    assert "4 of 4 runs" in done.stdout
+    with (folder / "out/results.csv").open(newline="") as lines:
+        table = list(csv.DictReader(lines))
+    assert [(line["row"], line["seed"]) for line in table] == [(r, s) for r in ("ddim", "renoise") for s in ("0", "1")]
+    for line, run in zip(table, runs(folder), strict=True):
+        facts = json.loads((run / "scores_test.json").read_text())
+        for name, value in facts["scores"].items():
+            assert float(line[name]) == value
+        assert float(line["seconds_per_image"]) == facts["seconds_per_image"]
+        evaluations = 2 if "ddim" in str(run) else 3
+        assert float(line["nfe_per_image"]) == evaluations, "a candidate, unguided"
+        assert float(line["steps"]) == 4
+        assert float(line["minutes"]) == read_curves(run)["train/minutes"][-1][1]
+        state, described = read_checkpoint(run)["state_dict"], facts["parameters"]
+        assert float(line["trained_parameters"]) == described["trained"] < described["all"]
+        assert described["trained"] == sum(v.numel() for k, v in state.items()
+                                           if k.startswith(("denoiser.", "null_token", "latent_space.head."))
+                                           and "vocabulary" not in k and "frequencies" not in k)  # fmt: skip
+    page = (folder / "out/results.md").read_text()
+    head, _, *rows = [line for line in page.splitlines() if line.startswith("|")]
+    names = [name.strip() for name in head.strip("|").split("|")]
+    for row, lines in zip(rows, (table[:2], table[2:]), strict=True):
+        cells = dict(zip(names, [text.strip() for text in row.strip("|").split("|")], strict=True))
+        assert cells["n"] == "2"
+        for name in ("BLEU-4", "CIDEr-D", "seconds_per_image"):
+            values = np.array([float(line[name]) for line in lines])
+            spread = values.std(ddof=1)
+            expected = f"{values.mean():.4f}" + (f" ± {spread:.4f}" if spread else "")
+            assert cells[name] == expected
+    assert "seeds 0, 1" in page
+    assert (folder / "out/results.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_row_that_has_changed_is_told_and_not_reused(swept, cli, tmp_path):
+    folder, _ = swept
+    rows = {"ddim": None, "renoise": {"flags": ["--model.sampler=RenoiseSampler", "--model.sampler.num_steps=5"]}}
+    file = sweep_file(folder, "changed.yaml", rows=rows)
+    done = cli("sweep", file)
+    assert done.code == 1
+    assert done.stdout.count(": finished before") == 2, "those of the other row"
+    told = [line for line in done.stderr.splitlines() if line.startswith("[")]
+    assert len(told) == 2
+    assert "[3/4] renoise, seed 0: the row has changed since" in told[0]
+    assert "model.sampler.num_steps was 3 and is 5" in told[0]
+    gathered = cli("sweep", file, "--gather")
+    assert gathered.code == 1
+    assert "renoise, seed 1: left out: the row has changed" in gathered.stderr
+    assert "2 of 4 runs" in gathered.stdout
+    assert "renoise" not in (folder / "out/results.csv").read_text()
+
+
+def test_the_same_options_said_otherwise_are_the_same_row(swept, tmp_path):
+    folder, _ = swept
+    shutil.copy(folder / "tiny.yaml", tmp_path)
+    sampler = {"class_path": "RenoiseSampler", "init_args": {"num_steps": 3}}
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"base": "tiny.yaml", "model": {"sampler": sampler}}))
+    one = read_sweep(folder / "study.yaml").rows[1]
+    other = read_sweep(sweep_file(tmp_path, configs=["more.yaml"], rows={"renoise": None})).rows[0]
+    assert one.definition() == other.definition()
+
+
+def test_a_failing_row_is_told_in_a_line_and_the_others_go_on(swept, cli):
+    folder, _ = swept
+    rows = {
+        "typo": {"flags": ["--model.sampler=Zebra"]},
+        "unfit": {"flags": ["--model.latent_space.fitted=nowhere.safetensors"]},
+        "ddim": None,
+    }
+    done = cli("sweep", sweep_file(folder, "failing.yaml", rows=rows, seeds=[0]))
+    assert done.code == 1
+    typo, unfit, *_ = done.stderr.splitlines()
+    assert typo.startswith("[1/3] typo, seed 0: error: ")
+    assert "Zebra" in typo
+    log = folder / "out/unfit/seed-0/log.txt"
+    assert unfit.startswith("[2/3] unfit, seed 0: fit ended with 2: error: fitted='nowhere.safetensors': no such file")
+    assert unfit.endswith(f"log: {log}")
+    assert "[3/3] ddim, seed 0: finished before" in done.stdout
+
+
+def test_the_commands_of_a_dry_run_make_the_same_by_hand(swept, cli, tmp_path):
+    folder, _ = swept
+    program = Path(sys.executable).with_name("ladic")
+    if not program.is_file():
+        pytest.skip("no console script beside this Python")
+    file = sweep_file(folder, "by hand.yaml", output=str(tmp_path / "by hand"))
+    done = cli("sweep", file, "--dry-run", "--only=renoise", "--seeds=1")
+    assert done.code == 0
+    prepare, line = done.stdout.splitlines()
+    assert prepare.startswith("ladic fit-frequencies ")
+    assert not (tmp_path / "by hand").exists(), "nothing was done"
+    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    environment["PYTHONPATH"] = str(Path(__file__).parent)
+    ran = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    names = [f"{kind}_test.json" for kind in ("results", "references", "per_image")]
+    by_hand, by_sweep = tmp_path / "by hand/renoise/seed-1", folder / "out/renoise/seed-1"
+    assert [(by_hand / name).read_text() for name in names] == [(by_sweep / name).read_text() for name in names]
+
+
+def test_an_array_runs_the_run_of_its_task(swept, cli, monkeypatch):
+    folder, _ = swept
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    told = cli("sweep", folder / "study.yaml", "--only=renoise", "--array")
+    assert told.code == 0
+    lines = [line.split() for line in told.stdout.splitlines()]
+    (submit,) = [line for line in lines if line[0] == "sbatch"]
+    assert submit[1] == "--array=0-1"
+    assert Path(submit[2]).is_file()
+    assert submit[3:] == [str(folder / "study.yaml"), "--only=renoise"]
+    assert ["1", "renoise,", "seed", "1"] in lines
+    assert subprocess.run(["bash", "-n", submit[2]]).returncode == 0
+    done = cli("sweep", folder / "study.yaml", "--array=2")
+    assert (done.code, done.stdout.splitlines()[1:]) == (0, ["[1/1] renoise, seed 0: finished before"])
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    done = cli("sweep", folder / "study.yaml", "--array")
+    assert "[1/1] ddim, seed 1: finished before" in done.stdout
+    refused = cli("sweep", folder / "study.yaml", "--array=4")
+    assert (refused.code, error_line(refused.stderr)) == (2, "--array 4: accepted are 0 to 3, the sweep's runs")

@@ -1,0 +1,265 @@
+"""What may stand in a sweep file, what becomes of it, and the running of commands that are no trainings."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from tiny_run import error_line
+
+from ladic.sweep import Runner, read_sweep, running
+from ladic.sweep.definition import max_time
+from ladic.sweep.record import alone
+from ladic.sweep.results import cell
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a sweep file over a configuration that says little."""
+    (tmp_path / "small.yaml").write_text("model:\n  num_candidates: 3\n")
+
+    def run(**content):
+        file = tmp_path / "study.yaml"
+        whole = {"output": str(tmp_path / "out"), "configs": ["small.yaml"], "rows": {"a": None}, **content}
+        file.write_text(yaml.safe_dump({key: value for key, value in whole.items() if value != "absent"}))
+        return file
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"row": {}}, "row: no key called 'row'; did you mean rows?"),
+        ({"rows": {"a": {"config": ["x"]}}}, "rows.a.config: no key called 'config'; did you mean configs?"),
+        ({"rows": {"a": 3}}, "rows.a=3: accepted are the keys configs, flags, commands, seeds"),
+        ({"rows": {}}, "rows={}: accepted is at least one row"),
+        ({"rows": {"a/b": None}}, "rows='a/b': accepted is names of letters"),
+        ({"output": "absent"}, "output=None: accepted is a folder"),
+        ({"minutes": 0}, "minutes=0: accepted is a number of minutes"),
+        ({"minutes": "long"}, "minutes='long': accepted is a number of minutes"),
+        ({"seeds": [1, 1]}, "seeds=[1, 1]: accepted is a list of whole numbers from 0, each once"),
+        ({"seeds": 3}, "seeds=3: accepted is a list of whole numbers"),
+        ({"metric": 7}, "metric=7: accepted is a score"),
+        ({"configs": ["smal.yaml"]}, "configs='smal.yaml': accepted is a file in '"),
+        ({"configs": "absent"}, "rows.a.configs=[]: accepted is a list of YAML files, here or at the top"),
+        ({"flags": ["--model.seed"]}, "flags='--model.seed': accepted is a list of flags as '--NAME=VALUE'"),
+        ({"flags": ["--seed_everything=3"]}, "flags='--seed_everything=3': --seed_everything is set by 'seeds'"),
+        (
+            {"minutes": 5, "rows": {"a": {"flags": ["--trainer.max_steps=3"]}}},
+            "rows.a.flags='--trainer.max_steps=3': --trainer.max_steps is set by 'minutes'; leave it out",
+        ),
+        (
+            {"flags": ["--trainer.default_root_dir=x"]},
+            "--trainer.default_root_dir is set by the sweep itself, for each run's folder; leave it out",
+        ),
+        ({"commands": ["train"]}, "commands='train': accepted is a list of fit, validate, test, predict"),
+        ({"commands": ["test --ckpt_path=x"]}, "--ckpt_path is set by the sweep itself"),
+        ({"prepare": [{"command": "fit-space"}]}, "prepare.0.makes=None: accepted is given"),
+        ({"prepare": [{"comand": "fit-space"}]}, "prepare.0.comand: no key called 'comand'; did you mean command?"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_in_a_line(cli, write, content, complaint):
+    file = write(**content)
+    done = cli("sweep", file, "--dry-run")
+    assert done.code == 2
+    told = error_line(done.stderr)
+    assert told.startswith(f"sweep '{file}': ")
+    assert complaint in told
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--only=b"], "--only: no row called 'b'; there are: a"),
+        (["--seeds=x"], "--seeds x: accepted are whole numbers from 0"),
+    ],
+)
+def test_wrong_words_are_told(cli, write, words, complaint):
+    done = cli("sweep", write(), *words)
+    assert done.code == 2
+    assert complaint in error_line(done.stderr)
+
+
+def test_no_file_and_no_yaml(cli, tmp_path):
+    assert "give a YAML file with 'rows:'" in error_line(cli("sweep", tmp_path / "none.yaml").stderr)
+    (tmp_path / "bad.yaml").write_text("rows: [")
+    assert "not YAML" in error_line(cli("sweep", tmp_path / "bad.yaml").stderr)
+    (tmp_path / "list.yaml").write_text("- rows")
+    assert "the file=['rows']: accepted are the keys output" in error_line(cli("sweep", tmp_path / "list.yaml").stderr)
+
+
+def test_minutes_are_those_of_every_fit_and_no_steps_end_it_before(cli, write, tmp_path):
+    file = write(
+        minutes=1.5,
+        seeds=[0, 7],
+        flags=["--data.batch_size=4"],
+        rows={
+            "a": {"flags": ["--model.caption_loss_weight=1 0"]},
+            "b": {"commands": ["fit", "test --model.seed=3"], "seeds": [2]},
+        },
+    )
+    lines = cli("sweep", file, "--dry-run").stdout.splitlines()
+    assert len(lines) == 3
+    fit, test = (shlex.split(part) for part in lines[2].split(" && "))
+    folder = tmp_path / "out" / "b" / "seed-2"
+    shared = ["-c", str(tmp_path / "small.yaml"), "--data.batch_size=4", "--seed_everything=2"]
+    shared += [f"--trainer.default_root_dir={folder}"]
+    budget = ["--trainer.max_time=00:00:01:30", "--trainer.max_steps=-1", "--trainer.max_epochs=-1"]
+    assert fit == ["ladic", "fit", *shared, *budget, "--ckpt_path=auto"]
+    assert test == ["ladic", "test", *shared, "--model.seed=3", f"--ckpt_path={folder}"]
+    assert "'--model.caption_loss_weight=1 0'" in lines[0]
+    assert max_time(60 * 24 + 61) == "01:01:01:00"
+
+
+def test_a_shipped_configuration_may_be_named(write):
+    (row,) = read_sweep(write(configs=["demo", "trainer/cpu.yaml"])).rows
+    assert [config.name for config in row.configs] == ["demo.yaml", "cpu.yaml"]
+    assert all(config.is_file() for config in row.configs)
+
+
+def test_spread_is_the_sample_standard_deviation():
+    assert cell("BLEU-4", [0.1, 0.2, 0.6]) == "0.3000 ± 0.2646"
+    assert cell("BLEU-4", []) == ""
+
+
+# Running, with a program in place of ladic that does as it is told.
+
+PROGRAM = """
+import os, signal, sys, time
+what, where = sys.argv[1], [word for word in sys.argv if word.startswith("--trainer.default_root_dir=")]
+print("env", sorted(name for name in os.environ if name.startswith("SLURM_")))
+if what == "test":
+    print("error: the first\\nerror: the last\\nand more")
+    sys.exit(3)
+if what == "predict":
+    def leave(*_):
+        print("saved", flush=True)
+        sys.exit(143)
+    signal.signal(signal.SIGTERM, leave)
+    with open(sys.argv[-1].partition("=")[2] + "/ready", "w") as ready:
+        ready.write(str(os.getpid()))
+    time.sleep(600)
+if what == "validate":
+    os.kill(os.getpid(), signal.SIGKILL)
+if what == "make":
+    open(sys.argv[2], "w").close()
+"""
+
+
+@pytest.fixture
+def runner(write, monkeypatch):
+    """The runner of a sweep file, over the program above."""
+    monkeypatch.setattr(running, "LADIC", (sys.executable, "-c", PROGRAM))
+
+    def make(**content):
+        sweep = read_sweep(write(**content))
+        return Runner(sweep, sweep.runs(), "a machine")
+
+    return make
+
+
+def test_a_failure_says_how_it_ended_and_the_logs_last_error(runner, capfd, tmp_path):
+    assert runner(rows={"a": None, "b": {"commands": ["fit", "validate"]}, "c": {"commands": ["fit"]}}).run() == 1
+    told = capfd.readouterr()
+    a, b = told.err.splitlines()
+    assert a == f"[1/3] a, seed 0: test ended with 3: error: the last; log: {tmp_path}/out/a/seed-0/log.txt"
+    assert "[2/3] b, seed 0: validate was killed by SIGKILL" in b
+    assert "[3/3] c, seed 0: finished in" in told.out
+    record = json.loads((tmp_path / "out/a/seed-0/sweep.json").read_text())
+    assert len(record["seconds"]) == 1, "fit is done and isn't run again"
+    assert record["machine"] == "a machine"
+
+
+def test_a_finished_command_is_not_run_again(runner, tmp_path):
+    assert runner().run() == 1
+    assert runner().run() == 1
+    log = (tmp_path / "out/a/seed-0/log.txt").read_text()
+    assert (log.count("$ ladic fit "), log.count("$ ladic test ")) == (1, 2)
+
+
+def test_preparations_are_made_once_and_again_where_they_were_cut_off(runner, tmp_path, capfd):
+    made = tmp_path / "made"
+    step = {"command": f"ladic make {made}", "makes": str(made)}
+    settings = {"prepare": [step], "commands": ["fit"]}
+    assert runner(**settings).run() == 0
+    made.write_text("by hand")
+    assert runner(**settings).run() == 0
+    assert made.read_text() == "by hand"
+    (tmp_path / "out" / running.UNFINISHED).write_text(f"make {made}")
+    assert runner(**settings).run() == 0
+    assert made.read_text() == "", "what was begun and not finished is made anew"
+    capfd.readouterr()
+    assert runner(prepare=[{"command": "test", "makes": "nothing"}]).run() == 1
+    assert "prepare test: test ended with 3: error: the last; log: " in capfd.readouterr().err
+    assert runner(prepare=[{"command": "fit", "makes": "nothing"}]).run() == 1
+    assert "it made no 'nothing'" in capfd.readouterr().err
+
+
+SWEEP = "import sys; from ladic.sweep import running; running.LADIC = ({python!r}, '-c', {program!r})\n" + (
+    "from ladic.sweep import Runner, read_sweep; from pathlib import Path\n"
+    "sweep = read_sweep(Path({file!r})); sys.exit(Runner(sweep, sweep.runs(), '').run())"
+)
+
+
+def start(file, **environment):
+    """A sweep in a process of its own, when its command has begun."""
+    script = SWEEP.format(python=sys.executable, program=PROGRAM, file=str(file))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    child = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, **environment}, **pipes)
+    ready = file.parent / "out/a/seed-0/ready"
+    deadline = time.monotonic() + 300
+    while not ready.exists():
+        assert child.poll() is None, child.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return child
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_lets_the_command_save(write, tmp_path, number):
+    child = start(write(commands=["predict"]))
+    child.send_signal(number)
+    out, err = child.communicate(timeout=300)
+    assert child.returncode == 128 + number
+    assert err == ""
+    assert "[1/1] a, seed 0: predict saves and leaves" in out
+    assert "[1/1] a, seed 0: stopped; the same command goes on from here" in out
+    assert (tmp_path / "out/a/seed-0/log.txt").read_text().splitlines()[-1] == "saved"
+
+
+def test_in_a_job_the_sweep_goes_back_into_the_queue_and_its_command_knows_of_none(write, tmp_path):
+    script = tmp_path / "scontrol"
+    script.write_text('#!/bin/sh\necho "$@" >> "$(dirname "$0")/asked"\n')
+    script.chmod(0o755)
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "x", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    child = start(write(commands=["predict"]), **job)
+    child.send_signal(signal.SIGUSR1)
+    out, _ = child.communicate(timeout=300)
+    assert child.returncode == 0
+    assert "requeueing job 7" in out
+    assert (tmp_path / "asked").read_text() == "requeue 7\n"
+    log = (tmp_path / "out/a/seed-0/log.txt").read_text()
+    assert "env []" in log
+    assert "saved" in log
+
+
+def test_a_command_that_outlives_its_sweep_keeps_its_folder(write, runner, tmp_path, capfd):
+    child = start(write(commands=["predict"]))
+    child.kill()
+    child.communicate()
+    assert runner(commands=["predict"]).run() == 0
+    assert "[1/1] a, seed 0: another process is at it" in capfd.readouterr().out
+    os.kill(int((tmp_path / "out/a/seed-0/ready").read_text()), signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with alone(tmp_path / "out/a/seed-0/.lock") as lock:
+            if lock is not None:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the lock is still held")

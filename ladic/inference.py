@@ -21,6 +21,7 @@ from ladic.types import CaptionBatch
 
 if TYPE_CHECKING:
     from ladic.captioner import LatentDiffusionCaptioner
+    from ladic.captioner_base import Captioner
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class PictureMethods:
         Raises:
             UsageError: for a picture that can't be read, or numbers that don't fit together.
         """
-        model = cast("LatentDiffusionCaptioner", self)
+        model = cast("Captioner", self)
         wanted = model.num_candidates if num_candidates is None else num_candidates
         if num_captions < 1 or wanted < num_captions:
             raise UsageError(
@@ -109,14 +110,19 @@ class PictureMethods:
         for start in range(0, len(pictures), batch_size):
             part = pictures[start : start + batch_size]
             batch = encoded(model, part)
-            generation = model.generate(batch, wanted, length)
-            scores, spent = model.judge(batch, generation.candidates)
+            found = model.candidates(batch, wanted, length)
             for i, picture in enumerate(part):
-                drawn = generation.candidates[i]
+                drawn, scores = found.captions[i], found.scores[i]
                 pick = varied if diverse else best
-                chosen = pick(drawn, scores[i], num_captions)
-                results.append(Caption(picture.name, chosen[0], chosen, drawn, scores[i], generation.nfe, spent[i]))
+                chosen = pick(drawn, scores, num_captions)
+                results.append(
+                    Caption(picture.name, chosen[0], chosen, drawn, scores, found.nfe[i], found.selection_nfe[i])
+                )
         return results
+
+
+class InfillMethods(PictureMethods):
+    """What only a captioner that denoises all positions at once can do: fill blanks, and tell how a caption came."""
 
     @torch.no_grad()
     def infill(
@@ -227,7 +233,7 @@ class PictureMethods:
         ]
 
 
-def encoded(model: LatentDiffusionCaptioner, pictures: list[Picture]) -> CaptionBatch:
+def encoded(model: Captioner, pictures: list[Picture]) -> CaptionBatch:
     """A batch of pictures with their tokens, so that sampling and choosing share one encoding."""
     batch: CaptionBatch = {
         "image_id": [picture.image_id for picture in pictures],

@@ -96,7 +96,9 @@ class LatentDiffusionCaptioner(InfillMethods, Captioner):
     settings = SETTINGS
     options = frozenset(
         {"num_steps", "sampler", "back_and_refine", "guidance_scale", "seed", "num_candidates", "rerank", "utility"}
+        | {"length", "min_length", "max_length"}
     )
+    length_option = "--model.latent_space.length"
 
     def __init__(
         self,

@@ -46,11 +46,13 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
     Attributes:
         settings: constructor arguments of plain values that a checkpoint keeps, each an attribute of the same name.
         options: options of ``ladic caption`` that mean something to it.
+        length_option: option that sets the length it is trained for.
         num_candidates: captions drawn for each image, of which one is chosen.
     """
 
     settings: tuple[str, ...] = ()
     options: frozenset[str] = frozenset()
+    length_option = "--model.length"
     num_candidates: int
 
     def __init__(
@@ -234,6 +236,11 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
             },
             "settings": {name: getattr(self, name) for name in self.settings},
         }
+
+    @classmethod
+    def arguments(cls, stored: dict[str, Any]) -> dict[str, Any]:
+        """Constructor arguments, parts left out, from a description."""
+        return dict(stored["settings"])
 
     def training_facts(self) -> dict[str, Any]:
         """What the weights were trained on and for how long; of a loaded model, what its file says."""

@@ -33,6 +33,9 @@ COMPONENTS: dict[str, type] = {
 class Loading(Protocol):
     """What a captioner does with a checkpoint."""
 
+    @classmethod
+    def arguments(cls, stored: dict[str, Any]) -> dict[str, Any]: ...
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None: ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
@@ -73,7 +76,7 @@ def rebuilt(cls: type[T], checkpoint: dict[str, Any], named: str, overrides: dic
             "denoiser": _Rebuild(stored["denoiser"]),
             "guidance": ClassifierFreeGuidance(**stored["guidance"]),
         }
-    model = cls(**{**parts, **stored["settings"], **overrides})
+    model = cls(**{**parts, **cls.arguments(stored), **overrides})
     model.on_load_checkpoint(checkpoint)
     model.load_state_dict(checkpoint["state_dict"])
     return model

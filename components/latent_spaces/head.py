@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ladic.components.latent_spaces.tokens import index_of
+
 
 class LMHead(nn.Module):
     """Linear, GELU, LayerNorm, linear: BERT's masked-LM head (Devlin et al. 2019), not tied to the embeddings.
@@ -41,9 +43,7 @@ class LMHead(nn.Module):
 
     def index_of(self, ids: Tensor, unknown: int) -> Tensor:
         """Position in the logits of each token id; ids that are not scored become that of ``unknown``."""
-        index = torch.searchsorted(self.vocabulary, ids).clamp_max(len(self.vocabulary) - 1)
-        missing = self.vocabulary[index] != ids
-        return torch.where(missing, torch.searchsorted(self.vocabulary, torch.full_like(ids, unknown)), index)
+        return index_of(self.vocabulary, ids, unknown)
 
     def copy_pretrained(self, head: nn.Module) -> bool:
         """Copies a transformers masked-LM head of BERT's or RoBERTa's shape; False if it is of another."""

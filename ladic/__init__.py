@@ -11,7 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ladic.baselines import AutoregressiveCaptioner as AutoregressiveCaptioner
     from ladic.captioner import LatentDiffusionCaptioner as LatentDiffusionCaptioner
+    from ladic.captioner_base import Captioner as Captioner
     from ladic.guidance import ClassifierFreeGuidance as ClassifierFreeGuidance
 
 try:
@@ -20,11 +22,13 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
 _LAZY = {
+    "AutoregressiveCaptioner": "ladic.baselines",
+    "Captioner": "ladic.captioner_base",
     "LatentDiffusionCaptioner": "ladic.captioner",
     "ClassifierFreeGuidance": "ladic.guidance",
 }
 
-__all__ = ["ClassifierFreeGuidance", "LatentDiffusionCaptioner", "__version__"]
+__all__ = ["AutoregressiveCaptioner", "Captioner", "ClassifierFreeGuidance", "LatentDiffusionCaptioner", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

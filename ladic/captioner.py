@@ -6,18 +6,15 @@ captioning: noise -- sampler(denoiser(image tokens)) --> x0 -- latent_space.deco
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
-from ladic.checkpoints import FORMAT, check_shapes, find_checkpoint, read_checkpoint
+from ladic.acceleration import Precision, cast_weights, compile_parts, weight_dtype
+from ladic.captioner_base import Captioner, check_words
 from ladic.components.denoisers import Context, CrossAttentionDenoiser, Denoiser, DenoiserFactory
 from ladic.components.image_encoders import ImageEncoder
 from ladic.components.latent_spaces import TextLatentSpace
@@ -26,25 +23,20 @@ from ladic.components.samplers import DDIMSampler, Sampler
 from ladic.distillation import Teacher
 from ladic.draws import BatchDraws, Coin, StepDraws
 from ladic.errors import UsageError
-from ladic.features import fingerprint
-from ladic.frozen import frozen_parts, leave_out, put_back
-from ladic.generation import Generation, generate, noise_seed
+from ladic.generation import Generation, generate
 from ladic.guidance import ClassifierFreeGuidance
-from ladic.hub import PretrainedMethods, located
-from ladic.inference import PictureMethods
+from ladic.inference import InfillMethods
 from ladic.length_control import LengthRange
 from ladic.losses import LatentLoss, LossWeight, latent_loss, loss_weight
 from ladic.null_image import NullImageMethods
-from ladic.optim import Decay, SharedOptimizer, WarmupDecay, parameter_groups
+from ladic.optim import Decay, WarmupDecay
 from ladic.postprocess import PostProcessor
-from ladic.rebuild import COMPONENTS, rebuilt
 from ladic.reconstruction import Reconstruction
 from ladic.rerank import CandidateSelector, Evidence, MinimumBayesRiskSelector
-from ladic.seeds import mixed_seed
-from ladic.spec import class_path, describe
+from ladic.spec import describe
 from ladic.targets import Prediction, Target
 from ladic.time_sampling import TimeSampling, UniformTimes
-from ladic.types import CaptionBatch, CaptionOutput, ImagePreprocess, StepFn, TokenBatch
+from ladic.types import Candidates, CaptionBatch, CaptionOutput, StepFn, TokenBatch
 
 NullImage = Literal["learned", "zeros"]
 
@@ -63,7 +55,7 @@ SETTINGS = (
 )
 
 
-class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMethods, LightningModule):
+class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
     """Captions images by denoising a text latent (LaDiC, Wang et al. 2024).
 
     Args:
@@ -103,6 +95,13 @@ class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMetho
         UsageError: at the start of training, if the latent space's statistics were not fitted.
     """
 
+    settings = SETTINGS
+    options = frozenset(
+        {"num_steps", "sampler", "back_and_refine", "guidance_scale", "seed", "num_candidates", "rerank", "utility"}
+        | {"length", "min_length", "max_length", "precision", "compile"}
+    )
+    length_option = "--model.latent_space.length"
+
     def __init__(
         self,
         image_encoder: ImageEncoder,
@@ -131,22 +130,18 @@ class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMetho
         time_sampling: TimeSampling | None = None,
         teacher: Teacher | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(image_encoder, optimizer, lr_schedule, decay, seed, save_frozen, postprocess)
         for name, value in (("num_candidates", num_candidates), ("noise_draws", noise_draws)):
             if value < 1:
                 raise UsageError(f"{name}={value}: need at least 1")
         for name, share in (("self_conditioning", self_conditioning), ("drop_image", drop_image)):
             if not 0 <= share <= 1:
                 raise UsageError(f"{name}={share}: a probability lies between 0 and 1")
-        for name, word, known in (
-            ("self_conditioning_coin", self_conditioning_coin, get_args(Coin)),
-            ("null_image", null_image, get_args(NullImage)),
-            ("loss_weight", loss_weight, get_args(LossWeight)),
-            ("decay", decay, get_args(Decay)),
-        ):
-            if word not in known:
-                raise UsageError(f"{name}='{word}': accepted are {', '.join(known)}")
-        self.image_encoder = image_encoder
+        check_words(
+            self_conditioning_coin=(self_conditioning_coin, get_args(Coin)),
+            null_image=(null_image, get_args(NullImage)),
+            loss_weight=(loss_weight, get_args(LossWeight)),
+        )
         self.latent_space = latent_space
         self.denoiser: Denoiser = denoiser(
             width=latent_space.width, length=latent_space.length, cond_width=image_encoder.width
@@ -157,7 +152,6 @@ class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMetho
         self.sampler = sampler or DDIMSampler()
         self.sampler.times(self.noise_schedule)  # more steps than its table has are refused now, not after training
         self.selector = selector or MinimumBayesRiskSelector()
-        self.postprocess = postprocess
         self.guidance = guidance
         self.num_candidates = num_candidates
         self.latent_loss: LatentLoss = latent_loss
@@ -177,23 +171,9 @@ class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMetho
         self.drop_image = drop_image
         self.null_image: NullImage = null_image
         self.noise_draws = noise_draws
-        self.optimizer = SharedOptimizer(optimizer)
-        self.lr_schedule = lr_schedule
-        self.decay: Decay = decay
-        self.seed = seed
-        self.save_frozen = save_frozen
-        self.loaded_step = 0
-        self.loaded_from: Path | None = None
-        self._trained: dict[str, Any] = {}
-        self.training_seed: int | None = None
-        self._frozen: dict[str, Any] | None = None
-        self._draws: BatchDraws | None = None
         self._observed: tuple[Tensor, Tensor] | None = None
         self._zeros = {}
         self._null_context = None
-        self.compiled = False
-        self._last_batch: float | None = None
-        self.time_spent: Callable[[], float] | None = None  # share of a limit, of whoever keeps time
         self.teacher = teacher
         if teacher is not None:
             teacher.check(self)
@@ -201,9 +181,24 @@ class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMetho
     # What a datamodule asks for.
 
     @property
-    def preprocess(self) -> ImagePreprocess:
-        """How pictures are prepared, from the encoder."""
-        return self.image_encoder.preprocess
+    def length(self) -> int:
+        return self.latent_space.length
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.latent_space.tokenizer
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self.latent_space.vocabulary_size
+
+    @property
+    def in_words(self) -> str:
+        return (
+            "Captions for images by latent diffusion: all the words at once, denoised in a text latent space, in "
+            f"{self.sampler.num_steps} steps. Made\n"
+            "with ladic after [LaDiC](https://arxiv.org/abs/2404.10763) (Wang et al. 2024)."
+        )
 
     def tokenize(self, captions: list[str]) -> TokenBatch:
         """Token ids and mask of captions, from the latent space."""
@@ -213,14 +208,6 @@ class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMetho
         """Tokens of captions before they are cut to the latent space's length."""
         return self.latent_space.token_lengths(captions)
 
-    def encoder_fingerprint(self) -> dict[str, str]:
-        """What a feature cache must have been made with."""
-        if not self.image_encoder.frozen:
-            raise UsageError(
-                "data.features: the image encoder is trained (frozen=False), so its tokens can't be cached"
-            )
-        return fingerprint(self.image_encoder, self.preprocess)
-
     # Training.
 
     def setup(self, stage: str) -> None:
@@ -228,17 +215,12 @@ class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMetho
             anew = self.teacher.prepare(self)
             if anew:
                 rank_zero_info(f"model.teacher: the student's {' and '.join(anew)} has other sizes and starts anew")
-        if stage == "fit" and not self.save_frozen:
-            self._frozen = frozen_parts(self)  # now: averaging weights moves frozen ones by a rounding
+        super().setup(stage)
         if stage == "fit" and not bool(self.latent_space.normalizer.fitted):
             raise UsageError(
                 "model.latent_space: its statistics are not fitted; run `ladic fit-space -c CONFIG --output FILE` and "
                 "give --model.latent_space.fitted=FILE"
             )
-
-    def image_tokens(self, batch: CaptionBatch) -> Tensor:
-        """Tokens (B, N, C) of a batch: cached ones, or the encoder's."""
-        return batch["image_tokens"].float() if "image_tokens" in batch else self.image_encoder(batch["image"])
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         self.forget_null_image()
@@ -314,57 +296,31 @@ class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMetho
         return earlier
 
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
-        losses = self.losses(batch, self._draws)
+        loss = super().training_step(batch, batch_idx)
         if self.time_sampling.learns and self._observed is not None:
             # Of all ranks, so that they go on with the same times.
             t, rows = (cast(Tensor, self.all_gather(values)).flatten() for values in self._observed)
             self.time_sampling.observe(t, rows)
-        size = len(batch["input_ids"])
-        # Over all ranks: what is logged is the loss of the global batch, whatever ranks it lies on. In one message.
-        means = self.trainer.strategy.reduce(torch.stack([value.detach().float() for value in losses.values()]))
-        self.log_dict({f"train/{name}": mean for name, mean in zip(losses, means, strict=True)}, batch_size=size)
-        self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=size)
-        now = time.perf_counter()
-        if self._last_batch is not None:
-            rate = size * self.trainer.world_size / (now - self._last_batch)
-            self.log("train/captions_per_second", rate, prog_bar=True, batch_size=size)
-        self._last_batch = now
-        return losses["loss"]
-
-    def on_fit_start(self) -> None:
-        if self.training_seed is None:  # what `seed_everything` left; without one the ranks have different seeds
-            self.training_seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**63)
-
-    def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
-        """Every step has random numbers of its own, so that a resumed run draws what the unbroken one would have."""
-        assert self.training_seed is not None
-        # "completed" lags behind where a checkpoint was saved as an epoch ended.
-        epoch: int = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
-        step = (self.training_seed, epoch, batch_idx)
-        torch.manual_seed(mixed_seed(*step, self.global_rank))  # dropout
-        generator = torch.Generator(self.device).manual_seed(mixed_seed(*step))
-        ranks = (self.global_rank, self.trainer.world_size)
-        self._draws = BatchDraws(len(batch["image_id"]), self.device, generator, *ranks)
-
-    def on_validation_end(self) -> None:
-        self._last_batch = None  # the pause for validation is no part of the training throughput
-
-    def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(parameter_groups(self, self.decay))
-        schedule = self.lr_schedule(optimizer, self.trainer.estimated_stepping_batches, self.time_spent)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return loss
 
     # Captioning.
 
-    def validation_step(self, batch: CaptionBatch, batch_idx: int) -> CaptionOutput:
-        self._log_validation_losses(batch)
-        return self._caption_batch(batch)
+    def accelerate(self, precision: Precision = "auto", compile: bool = False) -> Self:
+        """Makes captioning faster, in place; for a model that is not trained any more.
 
-    def test_step(self, batch: CaptionBatch, batch_idx: int) -> CaptionOutput:
-        return self._caption_batch(batch)
+        Args:
+            precision: of the weights: "bf16", "fp16", "fp32", or "auto", which is bf16 where the device computes it
+                and fp32 elsewhere. Captions in half precision differ from fp32 ones in a few words of a hundred, and
+                may differ from batch to batch.
+            compile: compiles the parts at their first call (half a minute at full size); pays for many pictures.
 
-    def predict_step(self, batch: CaptionBatch, batch_idx: int) -> CaptionOutput:
-        return self._caption_batch(batch)
+        Raises:
+            UsageError: for another precision, or no compiler.
+        """
+        cast_weights(self, weight_dtype(precision, self.device.type))
+        if compile:
+            compile_parts(self)
+        return self
 
     def parts(self) -> dict[str, Any]:
         """What sampling needs of the model, as keyword arguments of ``generate`` and ``fill``."""
@@ -427,6 +383,13 @@ class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMetho
         )
         return Evidence(batch.get("image"), tokens, reconstruct, self.preprocess), reconstruct
 
+    def candidates(
+        self, batch: CaptionBatch, number: int | None = None, length: LengthRange | None = None
+    ) -> Candidates:
+        generation = self.generate(batch, number, length)
+        scores, spent = self.judge(batch, generation.candidates)
+        return Candidates(generation.candidates, scores, [generation.nfe] * len(scores), spent)
+
     def _caption_batch(self, batch: CaptionBatch) -> CaptionOutput:
         batch = {**batch, "image_tokens": self.image_tokens(batch)}  # sampling and choosing share one encoding
         generation = self.generate(batch)
@@ -438,79 +401,5 @@ class LatentDiffusionCaptioner(PictureMethods, NullImageMethods, PretrainedMetho
             "selection_nfe": spent,
         }
 
-    def _log_validation_losses(self, batch: CaptionBatch) -> None:
-        """Losses on each image's first caption, with noise that is the same at every validation."""
-        tokens = self.tokenize(batch.get("caption", [references[0] for references in batch["references"]]))
-        ids, mask = tokens.input_ids.to(self.device), tokens.attention_mask.to(self.device)
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(noise_seed(self.seed, batch["image_id"][0]) % 2**31)
-            losses = self.losses({**batch, "input_ids": ids, "attention_mask": mask})
-        self.log_dict({f"val/{name}": value for name, value in losses.items()}, batch_size=len(ids), sync_dist=True)
-
-    # Checkpoints describe the components, so that they load with nothing but the file.
-
     def description(self) -> dict[str, Any]:
-        """Plain values that say which components this is made of and how they are set."""
-        return {
-            "components": {name: describe(part) for name in COMPONENTS if (part := getattr(self, name)) is not None},
-            "denoiser": describe(self.denoiser),
-            "guidance": vars(self.guidance),
-            "settings": {name: getattr(self, name) for name in SETTINGS},
-        }
-
-    def training_facts(self) -> dict[str, Any]:
-        """What the weights were trained on and for how long; of a loaded model, what its file says."""
-        if self._trainer is None or self.trainer.state.fn != "fit":
-            return {"steps": self.loaded_step, **self._trained}
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        try:
-            told = None if data is None else describe(data)
-        except TypeError:  # a stranger's datamodule that was built from more than plain values
-            told = {"class_path": class_path(type(data)), "init_args": {}}
-        batch = getattr(data, "batch_size", None)
-        ranks = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        return {
-            "data": told,
-            "steps": self.trainer.global_step,
-            "global_batch": None if batch is None else batch * ranks,
-            "precision": str(self.trainer.precision),
-        }
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        about = {"training_seed": self.training_seed, "training": self.training_facts()}
-        checkpoint["ladic"] = {"format": FORMAT, **about, **self.description()}
-        if not self.save_frozen:
-            leave_out(self, checkpoint, frozen_parts(self) if self._frozen is None else self._frozen)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        put_back(self, checkpoint)
-        check_shapes(self, checkpoint["state_dict"])
-        self.loaded_step = int(checkpoint.get("global_step", 0))
-        self._trained = checkpoint["ladic"].get("training", {})
-        if self._trainer is not None and self.trainer.state.fn == "fit":
-            self.training_seed = checkpoint["ladic"].get("training_seed")
-
-    @classmethod
-    def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: Any, map_location: Any = "cpu", **overrides: Any
-    ) -> LatentDiffusionCaptioner:
-        """The captioner of a checkpoint, in eval mode, rebuilt from the file alone.
-
-        Args:
-            checkpoint_path: a ``.ckpt`` file, or a run's folder. Frozen weights that it leaves out come from where the
-                training had them. Where commands ask for a checkpoint, a folder of ``save_pretrained`` and
-                "hf:OWNER/NAME" will do too.
-            map_location: device of the weights.
-            overrides: constructor arguments to use instead of the stored ones, e.g. ``sampler=DDIMSampler(5)``.
-
-        Raises:
-            UsageError: if there is no checkpoint, or it isn't one of ours.
-        """
-        folder = located(checkpoint_path)
-        if folder is not None:
-            return cls.from_pretrained(folder, map_location=map_location, **overrides)
-        file = find_checkpoint(checkpoint_path)
-        checkpoint = read_checkpoint(file, map_location)
-        model = rebuilt(cls, checkpoint, f"checkpoint '{checkpoint_path}'", overrides)
-        model.loaded_from = file
-        return model.eval().to(map_location)
+        return {**super().description(), "denoiser": describe(self.denoiser), "guidance": vars(self.guidance)}

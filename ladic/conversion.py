@@ -12,6 +12,7 @@ import yaml
 from torch import Tensor
 
 from ladic.captioner import LatentDiffusionCaptioner
+from ladic.captioner_base import Captioner
 from ladic.checkpoints import check_shapes
 from ladic.components import (
     BertLatentSpace,
@@ -128,7 +129,7 @@ def released_captioner(
     return model.eval(), dropped
 
 
-def checkpoint_of(model: LatentDiffusionCaptioner) -> dict[str, Any]:
+def checkpoint_of(model: Captioner) -> dict[str, Any]:
     """What Lightning would save of a model that was never trained: weights and description."""
     checkpoint: dict[str, Any] = {
         "epoch": 0,

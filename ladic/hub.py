@@ -29,17 +29,19 @@ from ladic.errors import UsageError
 from ladic.frozen import frozen_parts, leave_out
 from ladic.json_files import parse_json, read_text
 from ladic.model_card import Published, model_card
-from ladic.rebuild import rebuilt
+from ladic.rebuild import DIFFUSION, rebuilt
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-REQUIRED = ("format", "components", "denoiser", "guidance", "settings", "training")
+REQUIRED = ("format", "components", "settings", "training")
+DIFFUSION_REQUIRED = ("denoiser", "guidance")  # of the captioner that a configuration which names none is of
 HUB_PREFIX = "hf:"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILE = "file:"  # before the name of a file of the folder, where a part wants a path
 _TEXT = "text:"  # before the name of a file whose text a part wants
+_TOKENIZERS = (("latent_space", "tokenizer"), ("settings", "tokenizer"))
 _LONG = 2000  # characters; longer texts, such as a whole tokenizer, get a file of their own
 
 
@@ -80,7 +82,9 @@ def write_folder(
         save_file(_apart(state), folder / WEIGHTS, {"format": "pt"})
         for kind, spec in description["components"].items():
             description["components"][kind] = _taken_along(spec, folder, kind)
-        description["denoiser"] = _taken_along(description["denoiser"], folder, "denoiser")
+        for kind in ("denoiser", "settings"):
+            if kind in description:
+                description[kind] = _taken_along(description[kind], folder, kind)
         description["training"] = _without_folders(description["training"])
         card = model_card(model, description, name or folder.resolve().name, license=license, run=run)
         (folder / CARD).write_text(card, encoding="utf-8")
@@ -109,7 +113,8 @@ def read_folder(folder: str | Path, map_location: Any = "cpu") -> dict[str, Any]
         raise UsageError(f"'{folder / CONFIG}': not JSON ({error}); save the model again") from error
     if not isinstance(config, dict) or config.get("model_type") != "ladic":
         raise UsageError(f"'{folder / CONFIG}': not a captioner of ladic; give a folder that save_pretrained wrote")
-    missing = [name for name in REQUIRED if name not in config]
+    needed = REQUIRED + (() if config.get("captioner", DIFFUSION) != DIFFUSION else DIFFUSION_REQUIRED)
+    missing = [name for name in needed if name not in config]
     if missing:
         raise UsageError(f"'{folder / CONFIG}': '{missing[0]}' is missing; save the model again")
     if config["format"] > FORMAT:
@@ -118,8 +123,9 @@ def read_folder(folder: str | Path, map_location: Any = "cpu") -> dict[str, Any]
         state = load_file(folder / WEIGHTS, device=str(map_location))
     except SafetensorError as error:
         raise UsageError(f"'{folder / WEIGHTS}': damaged ({error}); is the file complete?") from error
-    for part in ("components", "denoiser"):
-        config[part] = _found_again(config[part], folder)
+    for part in ("components", "denoiser", "settings"):
+        if part in config:
+            config[part] = _found_again(config[part], folder)
     return {"ladic": config, "state_dict": state, "global_step": config["training"].get("steps", 0)}
 
 
@@ -281,7 +287,7 @@ def _taken_along(spec: Any, folder: Path, kind: str) -> Any:
 
     def taken(value: str, argument: str) -> str:
         if len(value) > _LONG:
-            name = "tokenizer.json" if (kind, argument) == ("latent_space", "tokenizer") else f"{kind}.{argument}.txt"
+            name = "tokenizer.json" if (kind, argument) in _TOKENIZERS else f"{kind}.{argument}.txt"
             (folder / name).write_text(value, encoding="utf-8")
             return _TEXT + name
         source = Path(value)

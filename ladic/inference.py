@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from ladic.acceleration import Precision, cast_weights, compile_parts, padded, weight_dtype
+from ladic.acceleration import padded
 from ladic.clamping import ClampTo
 from ladic.errors import UsageError
 from ladic.infill import fill
@@ -22,6 +22,7 @@ from ladic.types import CaptionBatch
 
 if TYPE_CHECKING:
     from ladic.captioner import LatentDiffusionCaptioner
+    from ladic.captioner_base import Captioner
 
 
 @dataclass(frozen=True)
@@ -73,25 +74,7 @@ class Infill:
 
 
 class PictureMethods:
-    """What a captioner says of pictures, and how fast."""
-
-    def accelerate(self, precision: Precision = "auto", compile: bool = False) -> Self:
-        """Makes captioning faster, in place; for a model that is not trained any more.
-
-        Args:
-            precision: of the weights: "bf16", "fp16", "fp32", or "auto", which is bf16 where the device computes it
-                and fp32 elsewhere. Captions in half precision differ from fp32 ones in a few words of a hundred, and
-                may differ from batch to batch.
-            compile: compiles the parts at their first call (half a minute at full size); pays for many pictures.
-
-        Raises:
-            UsageError: for another precision, or no compiler.
-        """
-        model = cast("LatentDiffusionCaptioner", self)
-        cast_weights(model, weight_dtype(precision, model.device.type))
-        if compile:
-            compile_parts(model)
-        return self
+    """What a captioner says of pictures."""
 
     @torch.no_grad()
     def caption(
@@ -117,7 +100,7 @@ class PictureMethods:
         Raises:
             UsageError: for a picture that can't be read, or numbers that don't fit together.
         """
-        model = cast("LatentDiffusionCaptioner", self)
+        model = cast("Captioner", self)
         wanted = model.num_candidates if num_candidates is None else num_candidates
         if num_captions < 1 or wanted < num_captions:
             raise UsageError(
@@ -129,14 +112,19 @@ class PictureMethods:
             part = pictures[start : start + batch_size]
             whole = padded(part, batch_size) if model.compiled and start else part  # one shape compiles once
             batch = encoded(model, whole)
-            generation = model.generate(batch, wanted, length)
-            scores, spent = model.judge(batch, generation.candidates)
+            found = model.candidates(batch, wanted, length)
             for i, picture in enumerate(part):
-                drawn = generation.candidates[i]
+                drawn, scores = found.captions[i], found.scores[i]
                 pick = varied if diverse else best
-                chosen = pick(drawn, scores[i], num_captions)
-                results.append(Caption(picture.name, chosen[0], chosen, drawn, scores[i], generation.nfe, spent[i]))
+                chosen = pick(drawn, scores, num_captions)
+                results.append(
+                    Caption(picture.name, chosen[0], chosen, drawn, scores, found.nfe[i], found.selection_nfe[i])
+                )
         return results
+
+
+class InfillMethods(PictureMethods):
+    """What only a captioner that denoises all positions at once can do: fill blanks, and tell how a caption came."""
 
     @torch.no_grad()
     def infill(
@@ -247,7 +235,7 @@ class PictureMethods:
         ]
 
 
-def encoded(model: LatentDiffusionCaptioner, pictures: list[Picture]) -> CaptionBatch:
+def encoded(model: Captioner, pictures: list[Picture]) -> CaptionBatch:
     """A batch of pictures with their tokens, so that sampling and choosing share one encoding."""
     batch: CaptionBatch = {
         "image_id": [picture.image_id for picture in pictures],

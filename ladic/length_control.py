@@ -34,8 +34,8 @@ class LengthRange:
         if self.least < 0 or (self.most is not None and self.most < max(1, self.least)):
             raise UsageError(f"length of {self.least} to {self.most} tokens: need 0 <= least <= most and most >= 1")
 
-    def check(self, length: int) -> None:
-        """Refuses a range beyond a latent space of ``length`` positions.
+    def check(self, length: int, option: str = "--model.latent_space.length") -> None:
+        """Refuses a range beyond a model of ``length`` positions, which ``option`` sets.
 
         Raises:
             UsageError: naming both.
@@ -44,7 +44,7 @@ class LengthRange:
         if longest > length - 2:
             raise UsageError(
                 f"length of {longest} tokens: the model's length is {length}, which holds {length - 2}; "
-                f"take less, or train with --model.latent_space.length={longest + 2}"
+                f"take less, or train with {option}={longest + 2}"
             )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from ladic import __all__ as public_names
 from ladic.types import ImagePreprocess
 
 _AS_IS = ("Length ratio", "Brevity penalty", "Mean length", "distinct", "Repetition", "Stutter")
@@ -24,11 +25,18 @@ class Published(Protocol):
 
     loaded_from: Path | None
     loaded_step: int
-    sampler: Any
-    latent_space: Any
 
     @property
     def preprocess(self) -> ImagePreprocess: ...
+
+    @property
+    def length(self) -> int: ...
+
+    @property
+    def vocabulary_size(self) -> int: ...
+
+    @property
+    def in_words(self) -> str: ...
 
     def description(self) -> dict[str, Any]: ...
 
@@ -46,15 +54,14 @@ TEMPLATE = """\
 
 # {title}
 
-Captions for images by latent diffusion: all the words at once, denoised in a text latent space, in {steps} steps. Made
-with ladic after [LaDiC](https://arxiv.org/abs/2404.10763) (Wang et al. 2024).
+{how}
 
 ## Use
 
 ```python
-from ladic import LatentDiffusionCaptioner
+from {module} import {captioner}
 
-model = LatentDiffusionCaptioner.from_pretrained("{name}")
+model = {captioner}.from_pretrained("{name}")
 ```
 
 ```console
@@ -105,12 +112,15 @@ def model_card(
         run: folder with scores; by default the folders around the checkpoint that was loaded.
     """
     found = find_scores(model, run)
+    module, _, captioner = description["captioner"].rpartition(".")
     return TEMPLATE.format(
         metadata=metadata(name, description, license, found),
         title=name.rpartition("/")[2],
         name=name,
         checkpoint=f"hf:{name}" if "/" in name else name,
-        steps=model.sampler.num_steps,
+        how=model.in_words,
+        module="ladic" if captioner in public_names else module,
+        captioner=captioner,
         parts="\n".join(parts(description)),
         parameters=parameters(model),
         data=data(description["training"]),
@@ -179,7 +189,7 @@ def metadata(name: str, description: dict[str, Any], license: str | None, found:
         library_name="ladic",
         pipeline_tag="image-to-text",
         license=license,
-        tags=["image-captioning", "diffusion", "ladic"],
+        tags=["image-captioning", *(["diffusion"] if "denoiser" in description else []), "ladic"],
         model_name=name.rpartition("/")[2] if results else None,
         eval_results=results or None,
     )
@@ -188,13 +198,16 @@ def metadata(name: str, description: dict[str, Any], license: str | None, found:
 
 def parts(description: dict[str, Any]) -> list[str]:
     """Rows of the table of parts."""
-    specs = {**description["components"], "denoiser": description["denoiser"]}
+    own = {"class_path": description["captioner"], "init_args": description["settings"]}
+    last = {"denoiser": description["denoiser"]} if "denoiser" in description else {"captioner": own}
     rows = []
-    for kind, spec in specs.items():
+    for kind, spec in {**description["components"], **last}.items():
         settings = ", ".join(
             f"{key}={_brief(value)}" for key, value in spec["init_args"].items() if value not in (None, False)
         )
         rows.append(f"| {kind.replace('_', ' ')} | `{_class_name(spec['class_path'])}` | {settings} |")
+    if "guidance" not in description:
+        return rows
     guidance = description["guidance"]
     scale = f"{guidance['scale']:g}"
     rows.append(f"| guidance | scale {scale} | " + ("off |" if scale == "1" else f"{_interval(guidance)} |"))
@@ -243,9 +256,9 @@ def results(scores: dict[str, Any]) -> str:
 
 def limits(model: Published, evaluated: bool) -> list[str]:
     """What a user has to know before relying on a caption."""
-    space, size = model.latent_space, model.preprocess.size
+    size = model.preprocess.size
     lines = [
-        f"A caption has at most {space.length - 2} word pieces, out of {space.vocabulary_size:,} that the head scores.",
+        f"A caption has at most {model.length - 2} word pieces, out of {model.vocabulary_size:,} that the head scores.",
         f"Pictures are squashed to {size} x {size} pixels before the model sees them: small things and text are lost.",
         "It describes what its training captions described, in their language and with their biases; pictures unlike "
         "those get fluent captions that are wrong.",

@@ -64,6 +64,7 @@ KINDS = (
     Kind("selectors", "selector", "ladic.rerank.base.CandidateSelector", "--model.selector"),
     Kind("postprocessors", "postprocessor", "ladic.postprocess.base.PostProcessor", "--model.postprocess"),
     Kind("time_samplings", "time sampling", "ladic.time_sampling.TimeSampling", "--model.time_sampling"),
+    Kind("captioners", "captioner", "ladic.captioner_base.Captioner", "--model"),
     Kind("datamodules", "datamodule", "ladic.datamodules.base.CaptionDataModule", "--data"),
 )
 

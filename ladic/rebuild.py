@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from typing import Any, Protocol, TypeVar
 
 from ladic.components.denoisers import Denoiser
@@ -31,6 +33,9 @@ COMPONENTS: dict[str, type] = {
 class Loading(Protocol):
     """What a captioner does with a checkpoint."""
 
+    @classmethod
+    def arguments(cls, stored: dict[str, Any]) -> dict[str, Any]: ...
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None: ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
@@ -43,7 +48,7 @@ def rebuilt(cls: type[T], checkpoint: dict[str, Any], named: str, overrides: dic
     """The captioner that a checkpoint's contents describe, with its weights.
 
     Args:
-        cls: the captioner's class.
+        cls: the captioner's class, or a base of it.
         checkpoint: as ``read_checkpoint`` or ``ladic.hub.read_folder`` gives it.
         named: what complaints call it.
         overrides: constructor arguments to use instead of the stored ones.
@@ -52,6 +57,7 @@ def rebuilt(cls: type[T], checkpoint: dict[str, Any], named: str, overrides: dic
         UsageError: if frozen weights that it leaves out aren't where they were, or it doesn't fit.
     """
     stored = checkpoint["ladic"]
+    cls = stored_class(stored.get("captioner", DIFFUSION), cls, named)
     parts: dict[str, Any] = {}
     for name, spec in stored["components"].items():
         if name not in overrides:
@@ -65,18 +71,46 @@ def rebuilt(cls: type[T], checkpoint: dict[str, Any], named: str, overrides: dic
                     f"{named}: leaves out the frozen weights of {name} ({told(left_out)}): {error}; put them back "
                     "there, or train with --model.save_frozen=true"
                 ) from error
-    model = cls(
-        **{
-            **parts,
+    if "denoiser" in stored:
+        parts |= {
             "denoiser": _Rebuild(stored["denoiser"]),
             "guidance": ClassifierFreeGuidance(**stored["guidance"]),
-            **stored["settings"],
-            **overrides,
         }
-    )
+    model = cls(**{**parts, **cls.arguments(stored), **overrides})
     model.on_load_checkpoint(checkpoint)
     model.load_state_dict(checkpoint["state_dict"])
     return model
+
+
+DIFFUSION = "ladic.captioner.LatentDiffusionCaptioner"
+"""The captioner of files that don't say which: there was no other."""
+
+
+def stored_class(path: str, cls: type[T], named: str) -> type[T]:
+    """The class that a checkpoint names, where it is ``cls`` or derived from it; ``cls`` where that is derived from it.
+
+    A class that can't be imported any more (it was made in a script) is taken for ``cls``, if that can be built.
+
+    Args:
+        path: import path in the checkpoint.
+        cls: what was asked for.
+        named: what complaints call the checkpoint.
+
+    Raises:
+        UsageError: if it is another one.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        if not inspect.isabstract(cls):
+            return cls
+        raise UsageError(f"{named}: '{path}' can't be imported ({error}); install the package that has it") from error
+    if isinstance(found, type) and issubclass(found, cls):
+        return found
+    if isinstance(found, type) and issubclass(cls, found):
+        return cls
+    raise UsageError(f"{named}: holds a captioner of the class {name}; this is for {cls.__name__}")
 
 
 class _Rebuild:

@@ -75,14 +75,31 @@ class CaptionOutput(TypedDict):
 
     Attributes:
         image_id, captions: one of each per row.
-        nfe: network evaluations spent on each candidate, as they were counted.
+        nfe: network evaluations spent on each candidate, as they were counted; or one such number for each image.
         selection_nfe: network evaluations that choosing among an image's candidates took, for each image.
     """
 
     image_id: list[int | str]
     captions: list[str]
-    nfe: int
+    nfe: int | list[int]
     selection_nfe: NotRequired[list[int]]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Captions for a batch of images, of which one of each is chosen.
+
+    Attributes:
+        captions: of each image.
+        scores: of each of them; the higher the better.
+        nfe: network evaluations spent on each candidate of an image, as they were counted, for each image.
+        selection_nfe: and on choosing among them.
+    """
+
+    captions: list[list[str]]
+    scores: list[list[float]]
+    nfe: list[int]
+    selection_nfe: list[int]
 
 
 class CaptionerLike(Protocol):

@@ -74,7 +74,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (*BASE, "ladic.__version__", "ladic.checkpoints", "ladic.frozen", "ladic.model_card", "ladic.rebuild"),
         TRAINING,
     ),
-    "ladic.model_card": (BASE, TRAINING),
+    "ladic.model_card": ((*BASE, "ladic.__all__"), TRAINING),
     "ladic.distillation": (
         (*BASE, "ladic.components", "ladic.features", "ladic.guidance", "ladic.time_sampling", "ladic.captioner"),
         TRAINING,
@@ -93,18 +93,29 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # Utilities and CLIP compare captions as the metrics do.
     "ladic.rerank": ((*BASE, *CONTRACTS, *PLAIN, "ladic.metrics", "ladic.components.latent_spaces.backbone"), TRAINING),
     "ladic.pictures": ((*BASE, "ladic.datamodules.images", "ladic.datamodules.transforms"), TRAINING),
-    "ladic.inference": ((*BASE, *PLAIN, "ladic.acceleration", "ladic.pictures", "ladic.captioner"), TRAINING),
-    "ladic.captioner": (
-        (
-            *BASE, *PLAIN, "ladic.components", "ladic.optim", "ladic.features", "ladic.frozen", "ladic.checkpoints",
-            "ladic.plugins", "ladic.inference", "ladic.pictures", "ladic.hub", "ladic.distillation", "ladic.rebuild",
-            "ladic.null_image",
-        ),
-        (),
+    "ladic.inference": (
+        (*BASE, *PLAIN, "ladic.acceleration", "ladic.pictures", "ladic.captioner", "ladic.captioner_base"),
+        TRAINING,
     ),
+    **{
+        module: (
+            (
+                *BASE, *PLAIN, "ladic.components", "ladic.optim", "ladic.features", "ladic.frozen",
+                "ladic.checkpoints", "ladic.plugins", "ladic.inference", "ladic.pictures", "ladic.hub",
+                "ladic.distillation", "ladic.rebuild", *more,
+            ),
+            (),
+        )
+        for module, more in {
+            "ladic.captioner_base": (),
+            "ladic.captioner": ("ladic.captioner_base", "ladic.null_image", "ladic.acceleration"),
+            "ladic.baselines": ("ladic.captioner_base", "ladic.baselines"),
+        }.items()
+    },
     "ladic.callbacks": (
         (
-            *BASE, *PLAIN, "ladic.components", "ladic.features", "ladic.captioner", "ladic.metrics", "ladic.callbacks",
+            *BASE, *PLAIN, "ladic.components", "ladic.features", "ladic.captioner", "ladic.captioner_base",
+            "ladic.metrics", "ladic.callbacks",
             "ladic.trace_pictures",
             "ladic.slurm",
         ),

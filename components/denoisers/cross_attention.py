@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ladic.components.denoisers.base import Context
-from ladic.components.denoisers.blocks import Block
+from ladic.components.denoisers.blocks import Block, image_context
 from ladic.components.denoisers.transformer import Norm, Time, TransformerDenoiser
 
 
@@ -109,10 +109,7 @@ class CrossAttentionDenoiser(TransformerDenoiser):
             self._draw_weights(init_std)
 
     def context(self, image_tokens: Tensor) -> Context:
-        tokens = self.image_input(self.image_norm(image_tokens.to(self.positions.dtype)))
-        attentions = (block.cross_attention for block in self.blocks)
-        pairs = (attention.keys_values(tokens) for attention in attentions if attention is not None)
-        return Context(tuple(tensor for pair in pairs for tensor in pair))
+        return image_context(self.blocks, self.image_input(self.image_norm(image_tokens.to(self.positions.dtype))))
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context, x0_prev: Tensor | None = None) -> Tensor:
         h = self.dropout(self.input_norm(self.enter(x_t, t, x0_prev)))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class Attention(nn.Module):
-    """Multi-head attention without masks, as in LaDiC's diffuser.
+    """Multi-head attention, without masks as in LaDiC's diffuser, or causal.
 
     Queries come from x; keys and values are made apart, by ``keys_values``, so that those of an image are computed
     once and used in every step.
@@ -28,24 +28,57 @@ class Attention(nn.Module):
         key, value = self.key_value(source).chunk(2, dim=-1)
         return self._split(key), self._split(value)
 
-    def forward(self, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """(B, L, width) from queries x (B, L, width) and ready keys and values."""
-        heads = attend(self._split(self.query(x)), key, value, self.dropout if self.training else 0.0)
-        return self.out(heads.transpose(1, 2).flatten(2))
+    def forward(self, x: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
+        """(R, L, width) from queries x (R, L, width) and ready keys and values of B rows; R is B or a multiple of it.
+
+        With a multiple, rows in a row read the same keys, as the candidates of an image do; these are not copied. With
+        ``causal`` position i sees those up to i.
+        """
+        shape, query = x.shape, self.query(x)
+        if len(x) != len(key):
+            assert not causal
+            query = query.view(len(key), -1, shape[-1])
+        heads = attend(self._split(query), key, value, self.dropout if self.training else 0.0, causal)
+        return self.out(heads.transpose(1, 2).flatten(2)).view(shape)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
+class KeyValueCache:
+    """Keys and values of the positions that one self-attention has seen, for words that come one at a time."""
+
+    def __init__(self) -> None:
+        self.pair: tuple[Tensor, Tensor] | None = None
+
+    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values (B, heads, positions, d), those of the new positions put behind."""
+        if self.pair is not None:
+            key, value = (torch.cat(both, dim=2) for both in zip(self.pair, (key, value), strict=True))
+        self.pair = key, value
+        return key, value
+
+    def select(self, rows: Tensor) -> None:
+        """Keeps these rows, in this order; one may come several times."""
+        if self.pair is not None:
+            self.pair = self.pair[0][rows], self.pair[1][rows]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0, causal: bool = False) -> Tensor:
     """softmax(Q K^T / sqrt(d)) V for queries (B, heads, L, d) and keys and values (B, heads, N, d).
+
+    With ``causal``, N is L and position i reads those up to i.
 
     This is PyTorch's fused attention, but for bfloat16 on a CPU: there, at 24 queries and 24 to 64 keys, two matrix
     products and a softmax take about a fifth of its time forwards and backwards (``benchmarks/results/attention.md``).
     """
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-    weights = torch.softmax((query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2), dim=-1)
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=causal)
+    products = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if causal:
+        later = torch.ones(products.shape[-2:], dtype=torch.bool, device=query.device).triu(1)
+        products = products.masked_fill(later, -torch.inf)
+    weights = torch.softmax(products, dim=-1)
     return F.dropout(weights, dropout) @ value.to(weights.dtype) if dropout else weights @ value.to(weights.dtype)
 
 

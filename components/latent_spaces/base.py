@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from ladic.components.latent_spaces.head import WordHead
 from ladic.components.latent_spaces.normalizer import LatentNormalizer
+from ladic.components.latent_spaces.tokens import texts, token_lengths, tokenize
 from ladic.errors import UsageError
-from ladic.json_files import whole_characters
 from ladic.spec import Buildable, absolute
 from ladic.types import TokenBatch
 
@@ -78,18 +78,11 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
 
     def tokenize(self, captions: list[str]) -> TokenBatch:
         """Token ids and mask (B, L), cut or padded to the length of the space."""
-        encoded = self.tokenizer(
-            list(map(whole_characters, captions)),
-            padding="max_length",
-            truncation=True,
-            max_length=self.length,
-            return_tensors="pt",
-        )
-        return TokenBatch(encoded["input_ids"], encoded["attention_mask"])
+        return tokenize(self.tokenizer, captions, self.length)
 
     def token_lengths(self, captions: list[str]) -> list[int]:
         """Tokens of each caption before it is cut, [CLS] and [SEP] included."""
-        return [len(ids) for ids in self.tokenizer(captions, verbose=False)["input_ids"]]
+        return token_lengths(self.tokenizer, captions)
 
     def special_positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, L) bool: [CLS], [SEP] and [PAD], wherever they stand."""
@@ -173,11 +166,7 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
 
     def to_text(self, indices: Tensor) -> list[str]:
         """Captions from indices into the logits (B, L): special tokens erased, word pieces joined."""
-        ids = self.head.vocabulary[indices].tolist()
-        return [
-            self.tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=True).strip()
-            for row in ids
-        ]
+        return texts(self.tokenizer, self.head.vocabulary[indices].tolist())
 
     def save_fit(self, path: Path, metadata: dict[str, str] | None = None) -> None:
         """Writes what fitting found (statistics, head) as one safetensors file."""

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from ladic.components.latent_spaces.tokens import index_of
 from ladic.components.latent_spaces.word_loss import linear_cross_entropy
 
 
@@ -45,9 +46,7 @@ class WordHead(nn.Module, ABC):
 
     def index_of(self, ids: Tensor, unknown: int) -> Tensor:
         """Position in the logits of each token id; ids that are not scored become that of ``unknown``."""
-        index = torch.searchsorted(self.vocabulary, ids).clamp_max(len(self.vocabulary) - 1)
-        missing = self.vocabulary[index] != ids
-        return torch.where(missing, torch.searchsorted(self.vocabulary, torch.full_like(ids, unknown)), index)
+        return index_of(self.vocabulary, ids, unknown)
 
     def make_room(self, words: int) -> None:
         """Takes the size of a head that scores so many words, whose state is about to be loaded."""

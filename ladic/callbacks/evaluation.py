@@ -89,8 +89,10 @@ class CaptionEvaluation(Callback):
         self._started = time.perf_counter()
 
     def _add(self, outputs: CaptionOutput, batch: CaptionBatch) -> None:
-        chosen = outputs.get("selection_nfe", [0] * len(outputs["captions"]))
-        spent = [{"nfe": float(outputs["nfe"]), "selection_nfe": float(count)} for count in chosen]
+        images = len(outputs["captions"])
+        nfe = outputs["nfe"] if isinstance(outputs["nfe"], list) else [outputs["nfe"]] * images
+        chosen = outputs.get("selection_nfe", [0] * images)
+        spent = [{"nfe": float(each), "selection_nfe": float(count)} for each, count in zip(nfe, chosen, strict=True)]
         self.store.add(outputs["image_id"], outputs["captions"], batch["references"], spent)
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:

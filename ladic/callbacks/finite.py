@@ -87,7 +87,7 @@ class FiniteLoss(Callback):
 
     @staticmethod
     def _captions(pl_module: LightningModule, batch: Any) -> list[str]:
-        space = getattr(pl_module, "latent_space", None)
-        if space is None or "input_ids" not in batch:
+        tokenizer = getattr(pl_module, "tokenizer", None)
+        if tokenizer is None or "input_ids" not in batch:
             return []
-        return [space.tokenizer.decode(row, skip_special_tokens=True) for row in batch["input_ids"].tolist()]
+        return [tokenizer.decode(row, skip_special_tokens=True) for row in batch["input_ids"].tolist()]

@@ -25,6 +25,8 @@ class SampleLogger(Callback):
     - ``trace``: the first picture's caption at every step (not where weights are sharded: one rank can't sample alone);
     - ``schedule``: once, signal and log SNR over time, with the times that the sampler visits.
 
+    The last two are of a latent diffusion alone; of another captioner only the samples are drawn.
+
     ``ladic fit`` adds this where a logger is named that shows pictures. In a CSV logger's folder they are PNG files.
 
     Args:
@@ -40,7 +42,7 @@ class SampleLogger(Callback):
         self._first: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero and trainer.loggers:
+        if trainer.is_global_zero and trainer.loggers and hasattr(pl_module, "noise_schedule"):
             figure = schedule_figure(pl_module.noise_schedule, pl_module.sampler)
             self._log(trainer, "schedule", as_image(figure))
 
@@ -63,7 +65,11 @@ class SampleLogger(Callback):
         places = {source.image_id(index): index for index in range(len(source))}
         pictures = [source.image(places[image_id]) for image_id, _, _ in self._rows]
         self._log(trainer, "samples", as_image(sample_figure(pictures, self._rows)))
-        if self.trace and isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+        if (
+            self.trace
+            and hasattr(pl_module, "trace")
+            and isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
+        ):
             self._log(trainer, "trace", traced(pl_module, pictures[0]))
 
     def _log(self, trainer: Trainer, name: str, image: Image.Image) -> None:

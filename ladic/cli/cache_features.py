@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     """Writes the cache; the same command after an interruption goes on where it stopped."""
     options = parse_options(argv)
 
-    from ladic.cli.lightning_cli import parse, spec_of
+    from ladic.cli.lightning_cli import model_part, parse, spec_of
     from ladic.components import ImageEncoder
     from ladic.datamodules import CaptionDataModule, FolderDataModule
     from ladic.features import FeatureWriter, begin_cache, fingerprint, images_hash
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
 
     config = parse(["-c", options.config, *options.overrides])
     datamodule = build(spec_of(config.data), CaptionDataModule)
-    encoder = build(spec_of(config.model.image_encoder), ImageEncoder)
+    encoder = build(model_part(config, "image_encoder"), ImageEncoder)
     if not encoder.frozen:
         raise UsageError("model.image_encoder: it is trained (frozen=False), so its tokens can't be cached")
     if (options.views > 1) != (datamodule.augment != "none"):

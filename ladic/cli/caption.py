@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     if options.num_candidates is None:
         model.num_candidates = max(model.num_candidates, options.num_captions)
     if length is not None:
-        length.check(model.latent_space.length)
+        length.check(model.length, model.length_option)
     broken: list[UsageError] = []
     for pictures in batches(files, options.batch_size, model.preprocess, broken):
         for result in model.caption(

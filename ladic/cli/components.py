@@ -13,7 +13,7 @@ from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
 from ladic.plugins import KINDS, Kind, unknown
 
-_BUILTIN = ("builtin", "builtin_data")
+_BUILTIN = ("builtin", "builtin_captioners", "builtin_data")
 
 
 def main(argv: list[str]) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ladic.catalog import find_components, parameters_of
 from ladic.cli.bases import bases_of, read_mapping
+from ladic.cli.captioner_choice import names_captioner, with_classes
 from ladic.cli.yaml_files import check_configs
 from ladic.errors import UsageError
 
@@ -19,6 +20,7 @@ OWNERS = {
     "model": "ladic.captioner.LatentDiffusionCaptioner",
     "model.guidance": "ladic.guidance.ClassifierFreeGuidance",
     "model.lr_schedule": "ladic.optim.WarmupDecay",
+    "model.decoder": "ladic.baselines.decoder.DecoderSettings",
 }
 """Classes that a configuration doesn't name because there is only one."""
 
@@ -59,6 +61,8 @@ def load(*files: Path) -> Values:
             raise UsageError(f"'{file}': no such configuration; `ladic configs` lists the shipped ones")
         check_configs(["-c", str(file)])
         parts = [read_mapping(part) for part in (*bases_of(file), file)]
+        if names_captioner([f"--config={part}" for part in (*bases_of(file), file)]):
+            parts = [wrapped or part for wrapped, part in zip(with_classes(parts), parts, strict=True)]
         for part in parts:
             merged = _merge(merged, part)
         merged.pop("base", None)
@@ -135,7 +139,8 @@ def _cell(key: str, side: Values, signatures: Signatures) -> tuple[Any, bool]:
     if key in side:
         return side[key], False
     owner, _, name = key.rpartition(".")
-    known = signatures.of(OWNERS.get(owner) or str(side.get(owner, "")))
+    named = side.get(owner)
+    known = signatures.of(named if isinstance(named, str) else OWNERS.get(owner, ""))
     value = known.get(name, ABSENT)
     return value, value != ABSENT
 

@@ -41,11 +41,11 @@ def main(argv: list[str]) -> None:
         )
 
     from ladic import hub
-    from ladic.captioner import LatentDiffusionCaptioner
+    from ladic.captioners import Captioner, LatentDiffusionCaptioner
     from ladic.conversion import export
 
     if hub.is_folder(source):
-        _save(LatentDiffusionCaptioner.from_pretrained(source), _checkpoint_name(output))
+        _save(Captioner.from_pretrained(source), _checkpoint_name(output))
     elif source.is_dir() or source.suffix == ".ckpt":
         if output.suffix in (".ckpt", ".safetensors"):
             raise UsageError(f"--output {output}: a checkpoint is exported to a folder; give its name")

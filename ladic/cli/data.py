@@ -46,7 +46,7 @@ def check(argv: list[str]) -> int:
     if options.images is not None and options.images < 0:
         raise UsageError(f"--images {options.images}: need 0 or more")
 
-    from ladic.cli.lightning_cli import parse, spec_of
+    from ladic.cli.lightning_cli import model_part, parse, spec_of
     from ladic.components import TextLatentSpace
     from ladic.datamodules import CaptionDataModule
     from ladic.datamodules.check import check_captions, check_pictures
@@ -56,7 +56,7 @@ def check(argv: list[str]) -> int:
 
     config = parse(["-c", options.config, *options.overrides])
     datamodule = build(spec_of(config.data), CaptionDataModule)
-    space = build(spec_of(config.model.latent_space), TextLatentSpace, {"fitted": None})
+    space = build(model_part(config, "latent_space"), TextLatentSpace, {"fitted": None})
     reports, sheets, told = {}, [], []
     seen: dict[str, tuple[str, int | str]] = {}
     for split in splits:

@@ -33,14 +33,14 @@ def main(argv: list[str]) -> None:
 
     import torch
 
-    from ladic.cli.lightning_cli import parse, spec_of
+    from ladic.cli.lightning_cli import model_part, parse, spec_of
     from ladic.components import ImageEncoder
     from ladic.datamodules import CaptionDataModule
     from ladic.spec import build
 
     torch.manual_seed(options.seed)
     config = parse(["-c", options.config, *options.overrides])
-    encoder = build(spec_of(config.model.image_encoder), ImageEncoder)
+    encoder = build(model_part(config, "image_encoder"), ImageEncoder)
     datamodule = build(spec_of(config.data), CaptionDataModule)
     tokens = {split: TokenReader(datamodule, encoder, split) for split in ("train", "val")}
     detector = fit(tokens["train"], encoder, options)

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
 
     import torch
 
-    from ladic.cli.lightning_cli import parse, spec_of
+    from ladic.cli.lightning_cli import model_part, parse, spec_of
     from ladic.components import TextLatentSpace
     from ladic.datamodules import CaptionDataModule
     from ladic.spec import build
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
     torch.manual_seed(options.seed)
     config = parse(["-c", options.config, *options.overrides])
     datamodule = build(spec_of(config.data), CaptionDataModule)
-    space = build(spec_of(config.model.latent_space), TextLatentSpace, {"fitted": None})
+    space = build(model_part(config, "latent_space"), TextLatentSpace, {"fitted": None})
     captions = datamodule.train_captions(options.captions)
     accuracies = fit(space, captions, options)
     space.save_fit(

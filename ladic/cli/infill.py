@@ -41,13 +41,14 @@ def main(argv: list[str]) -> None:
     check(options)
     pairs = asked(options)
 
+    from ladic.captioner import LatentDiffusionCaptioner
     from ladic.cli.model_options import load_model
     from ladic.template import Template
 
     for _, template in pairs:
         Template.parse(template)  # before the model is loaded
     chosen = options.rerank or options.utility
-    model = load_model(options)
+    model = load_model(options, LatentDiffusionCaptioner)
     results = model.infill(
         [image for image, _ in pairs],
         [template for _, template in pairs],

@@ -1,4 +1,4 @@
-"""``ladic fit | validate | test | predict``: Lightning's CLI over our captioner and datamodules."""
+"""``ladic fit | validate | test | predict``: Lightning's CLI over our captioners and datamodules."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ladic.callbacks import CaptionWriter  # and all others: --trainer.callbacks+=CaptionEvaluation
 from ladic.callbacks.end_together import lost_process
-from ladic.captioner import LatentDiffusionCaptioner
+from ladic.captioners import Captioner, LatentDiffusionCaptioner
 from ladic.checkpoints import find_checkpoint, newest_checkpoint, read_checkpoint
 from ladic.cli.bad_days import add_options, prepared
 from ladic.cli.bases import dropped, with_bases
+from ladic.cli.captioner_choice import names_captioner, with_captioner
 from ladic.cli.explain import explain
 from ladic.cli.run_folders import with_runs
 from ladic.cli.trainer import PrecisionTrainer
@@ -125,10 +126,7 @@ def run(argv: list[str], early: EarlySignals | None = None) -> None:
     Raises:
         UsageError: for anything the user can mend.
     """
-    argv = with_bases(with_runs(argv))
-    check_configs(argv)
-    load_plugins()
-    _quiet()
+    argv, settings = _prepared(argv)
     argv = _locate_checkpoint(argv)
 
     class Running(CaptionerCLI):
@@ -139,7 +137,7 @@ def run(argv: list[str], early: EarlySignals | None = None) -> None:
 
     Running.early = early
     try:
-        Running(args=argv, **_settings())
+        Running(args=argv, **settings)
     except FileNotFoundError as error:
         raise UsageError(f"{error.filename or error}: no such file") from error
     except OSError as error:
@@ -165,16 +163,13 @@ def parse(argv: list[str]) -> Namespace:
     Example:
         ``parse(["-c", "configs/demo.yaml", "--data.batch_size=8"]).data.init_args.batch_size`` is 8.
     """
-    argv = with_bases(with_runs(argv))
-    check_configs(argv)
-    load_plugins()
-    _quiet()
+    argv, settings = _prepared(argv)
 
     class Parsing(CaptionerCLI):
         parse_only = True
 
     try:
-        Parsing(args=argv, run=False, **_settings())
+        Parsing(args=argv, run=False, **settings)
     except _Parsed as parsed:
         return parsed.config
     raise AssertionError("the parser built its classes")
@@ -186,11 +181,8 @@ def built(argv: list[str]) -> CaptionerCLI:
     Raises:
         UsageError: for anything the user can mend.
     """
-    argv = with_bases(with_runs(argv))
-    check_configs(argv)
-    load_plugins()
-    _quiet()
-    return CaptionerCLI(args=argv, run=False, **_settings())
+    argv, settings = _prepared(argv)
+    return CaptionerCLI(args=argv, run=False, **settings)
 
 
 def spec_of(part: Namespace) -> dict[str, Any]:
@@ -199,9 +191,33 @@ def spec_of(part: Namespace) -> dict[str, Any]:
     return {"class_path": values["class_path"], "init_args": values.get("init_args", {})}
 
 
-def _settings() -> dict[str, Any]:
+def model_part(config: Namespace, name: str) -> dict[str, Any]:
+    """Spec of a part of a parsed configuration's model, whichever captioner that is.
+
+    Raises:
+        UsageError: if its captioner has no such part.
+    """
+    arguments = config.model.get("init_args", config.model)
+    if name not in arguments:
+        chosen = str(config.model.class_path).rpartition(".")[2]
+        raise UsageError(f"model: {chosen} has no {name}; give the configuration of a LatentDiffusionCaptioner")
+    return spec_of(arguments[name])
+
+
+def _prepared(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Words for Lightning's CLI, and its settings for them; plug-ins are loaded."""
+    argv = with_bases(with_runs(argv))
+    check_configs(argv)
+    load_plugins()
+    _quiet()
+    named = names_captioner(argv)
+    return with_captioner(argv) if named else argv, _settings(named)
+
+
+def _settings(named: bool) -> dict[str, Any]:
     return {
-        "model_class": LatentDiffusionCaptioner,
+        "model_class": Captioner if named else LatentDiffusionCaptioner,
+        "subclass_mode_model": named,
         "datamodule_class": CaptionDataModule,
         "subclass_mode_data": True,
         "trainer_class": PrecisionTrainer,

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 from ladic.errors import UsageError
 
 if TYPE_CHECKING:
+    from ladic.captioners import Captioner, LatentDiffusionCaptioner
+    from ladic.components import Sampler
     from ladic.length_control import LengthRange
 
+OF_THE_MODEL = (
+    *("num_steps", "sampler", "back_and_refine", "guidance_scale", "seed", "num_candidates", "rerank", "utility"),
+    *("length", "min_length", "max_length", "precision", "compile"),
+)
+"""Options that not every captioner has a use for."""
 AT_LEAST_ONE = ("num_candidates", "num_captions", "num_steps", "batch_size", "longest_blank")
 
 
@@ -20,7 +27,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=["auto", "fp32", "bf16", "fp16"],
-        default="fp32",
         help="of the weights (fp32); auto is bf16 where the device computes it",
     )
     parser.add_argument("--compile", action="store_true", help="compile the model first; pays for many pictures")
@@ -110,28 +116,65 @@ def check(options: Any) -> None:
         raise UsageError("--utility cider: needs --frequencies FILE; `ladic fit-frequencies` makes one")
 
 
-def load_model(options: Any) -> Any:
+def load_model(options: Any, kind: type[Captioner] | None = None) -> Any:
     """The checkpoint's captioner with the options applied.
+
+    Args:
+        options: of the command.
+        kind: class that it has to be of; any captioner's if None.
 
     Raises:
         UsageError: for anything the user can mend.
     """
-    from dataclasses import replace
-
     import torch
 
-    from ladic.captioner import LatentDiffusionCaptioner
+    from ladic.captioners import Captioner, LatentDiffusionCaptioner
     from ladic.cli.words import component
-    from ladic.components import BackAndRefine, Sampler
+    from ladic.components import Sampler
     from ladic.plugins import load_plugins
 
     load_plugins()
     sampler = component(options.sampler, "samplers", Sampler) if options.sampler else None
     device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
     try:
-        model = LatentDiffusionCaptioner.load_from_checkpoint(options.checkpoint, map_location=torch.device(device))
+        model: Any = (kind or Captioner).load_from_checkpoint(options.checkpoint, map_location=torch.device(device))
     except RuntimeError as error:
         raise UsageError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
+    refuse_foreign(options, model)
+    if isinstance(model, LatentDiffusionCaptioner):
+        _set_sampling(model, sampler, options)
+    elif options.num_steps is not None:
+        model.num_steps = options.num_steps
+    if options.seed is not None:
+        model.seed = options.seed
+    if getattr(options, "num_candidates", None) is not None:
+        model.num_candidates = options.num_candidates
+    if (chosen := selector(options)) is not None:
+        model.selector = chosen
+    if options.precision is not None or options.compile:
+        model.accelerate(options.precision or "fp32", options.compile)
+    return model
+
+
+def refuse_foreign(options: Any, model: Captioner) -> None:
+    """Refuses options that mean nothing to a captioner.
+
+    Raises:
+        UsageError: naming the option and those that it takes.
+    """
+    for name in OF_THE_MODEL:
+        if getattr(options, name, None) not in (None, False) and name not in model.options:
+            takes = " and ".join(f"--{known.replace('_', '-')}" for known in OF_THE_MODEL if known in model.options)
+            raise UsageError(
+                f"--{name.replace('_', '-')}: not for {type(model).__name__}, which takes {takes or 'none'}"
+            )
+
+
+def _set_sampling(model: LatentDiffusionCaptioner, sampler: Sampler | None, options: Any) -> None:
+    from dataclasses import replace
+
+    from ladic.components import BackAndRefine
+
     if sampler is not None:
         model.sampler = sampler
     if options.num_steps is not None:
@@ -143,13 +186,6 @@ def load_model(options: Any) -> Any:
     model.sampler.times(model.noise_schedule)  # more steps than its table has are refused now
     if options.guidance_scale is not None:
         model.guidance = replace(model.guidance, scale=options.guidance_scale)
-    if options.seed is not None:
-        model.seed = options.seed
-    if getattr(options, "num_candidates", None) is not None:
-        model.num_candidates = options.num_candidates
-    if (chosen := selector(options)) is not None:
-        model.selector = chosen
-    return model.accelerate(options.precision, options.compile)
 
 
 def selector(options: Any) -> Any:

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from ladic.cli.lightning_cli import parse, spec_of
+    from ladic.cli.lightning_cli import model_part, parse, spec_of
     from ladic.components import ImageEncoder
     from ladic.datamodules import CaptionDataModule
     from ladic.spec import build
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
     config = parse(["-c", options.config, *options.overrides])
     datamodule = build(spec_of(config.data), CaptionDataModule)
     fresh = {"weights": None, "frozen": False}
-    encoder = build(spec_of(config.model.image_encoder), ImageEncoder, fresh)
+    encoder = build(model_part(config, "image_encoder"), ImageEncoder, fresh)
     pretrain(encoder, datamodule.split("train"), options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.half().contiguous() for name, value in encoder.state_dict().items()}

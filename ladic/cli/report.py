@@ -128,7 +128,14 @@ def facts(scores: dict[str, Any], split: str) -> dict[str, str]:
     checkpoint = scores.get("checkpoint")
     if checkpoint:
         found["checkpoint"] = f"{checkpoint['path']} (sha256 {str(checkpoint['sha256'])[:12]})"
-    sampler = scores.get("sampler")
+    sampler, config = scores.get("sampler"), scores.get("config") or {}
+    if "captioner" in config and not sampler:
+        settings = ", ".join(
+            f"{name}={value}"
+            for name, value in config["settings"].items()
+            if value is not None and not isinstance(value, dict) and name != "tokenizer"
+        )
+        found["captioner"] = f"{config['captioner'].rpartition('.')[2]}({settings})"
     if sampler:
         settings = ", ".join(f"{name}={value}" for name, value in sampler["init_args"].items())
         found["sampler"] = f"{sampler['class_path'].rpartition('.')[2]}({settings})"

@@ -49,9 +49,7 @@ def run_config(run: Path) -> Path:
     files = sorted(run.rglob("config.yaml"), key=lambda file: file.stat().st_mtime)
     trained = [file for file in files if "verbose" not in read_mapping(file)]  # what `ladic test` writes has that
     if not trained:
-        raise UsageError(
-            f"--config '{run}': the folder has no config.yaml of a training; give a YAML file or a run"
-        )
+        raise UsageError(f"--config '{run}': the folder has no config.yaml of a training; give a YAML file or a run")
     return trained[-1]
 
 

@@ -32,11 +32,12 @@ def main(argv: list[str]) -> None:
 
     from rich.console import Console
 
+    from ladic.captioner import LatentDiffusionCaptioner
     from ladic.cli.model_options import load_model
     from ladic.trace_pictures import trace_gif, trace_html, trace_png
     from ladic.trace_text import trace_table
 
-    model = load_model(options)
+    model = load_model(options, LatentDiffusionCaptioner)
     (trace,) = model.trace(options.image, options.reference, length=length)
     Console().print(trace_table(trace))
     print(f"{trace.nfe} network evaluations")

@@ -1,0 +1,113 @@
+"""Beam search: the likeliest captions of a model that predicts one word after another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class NextWord(Protocol):
+    """Scores of the next word, for rows that each go on an earlier one."""
+
+    def __call__(self, words: Tensor, rows: Tensor | None = None) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Hypotheses:
+    """What was found for one image, best first.
+
+    Attributes:
+        words: of each caption, start and end left out.
+        scores: log-probability of the words and the end over their number to the power of the length penalty.
+        steps: how often the model was asked.
+    """
+
+    words: list[list[int]]
+    scores: list[float]
+    steps: int
+
+
+def beam_search(
+    next_word: NextWord,
+    images: int,
+    *,
+    start: int,
+    end: int,
+    beam_size: int,
+    max_length: int,
+    min_length: int = 0,
+    length_penalty: float = 1.0,
+    banned: Tensor | None = None,
+    device: torch.device | str = "cpu",
+) -> list[Hypotheses]:
+    """The likeliest captions of each image; greedy with a beam of 1.
+
+    At every step the ``beam_size`` likeliest beginnings of an image go on. One that ends among them is a caption, and
+    an image is done when it has that many, as with ``early_stopping=True`` in transformers. After ``max_length`` words
+    what there is counts as it is.
+
+    Args:
+        next_word: asked with ``images * beam_size`` rows, those of an image in a row; logits (rows, V).
+        images: how many.
+        start: word that all captions begin with.
+        end: word that ends them.
+        beam_size: K.
+        max_length: most words, start and end not counted.
+        min_length: fewest.
+        length_penalty: the power; above 0 longer captions win more often, with 0 the likeliest wins.
+        banned: (V,) bool, words that are never said.
+        device: of the words.
+    """
+    scores = torch.full((images, beam_size), -torch.inf, device=device)
+    scores[:, 0] = 0.0  # at first all rows of an image are the same
+    said = torch.zeros(images, beam_size, 0, dtype=torch.long, device=device)
+    last, rows = torch.full((images * beam_size,), start, device=device), None
+    first_row = torch.arange(images, device=device).unsqueeze(1) * beam_size
+    found: list[list[tuple[float, list[int]]]] = [[] for _ in range(images)]
+    steps = [0] * images
+    going = set(range(images))
+    for step in range(max_length):
+        logp = next_word(last, rows).float().log_softmax(-1).view(images, beam_size, -1)
+        if banned is not None:
+            logp = logp.masked_fill(banned, -torch.inf)
+        if step < min_length:
+            logp[..., end] = -torch.inf
+        vocabulary = logp.shape[-1]
+        # Each row ends in one way at most, so among twice as many there are enough that go on.
+        totals, places = (scores.unsqueeze(-1) + logp).flatten(1).topk(min(2 * beam_size, beam_size * vocabulary))
+        parents, words = places // vocabulary, places % vocabulary
+        ends = words == end
+        for image in going:
+            steps[image] = step + 1
+        ended = ends[:, :beam_size] & (totals[:, :beam_size] > -torch.inf)
+        for image, rank in ended.nonzero().tolist():
+            if image in going:
+                text = said[image, parents[image, rank]].tolist()
+                found[image].append((_normalised(float(totals[image, rank]), len(text) + 1, length_penalty), text))
+        on = ends.int().argsort(dim=1, stable=True)[:, :beam_size]  # those that don't end, in their order
+        scores, parents, words = (values.gather(1, on) for values in (totals, parents, words))
+        scores = scores.masked_fill(ends.gather(1, on), -torch.inf)
+        said = torch.cat([said.gather(1, parents.unsqueeze(-1).expand(-1, -1, step)), words.unsqueeze(-1)], dim=-1)
+        last = words.flatten()
+        rows = (first_row + parents).flatten() if beam_size > 1 else None
+        dead = (scores == -torch.inf).all(1).tolist()
+        going = {image for image in going if len(found[image]) < beam_size and not dead[image]}
+        if not going:
+            break
+    for image in going:  # cut at the longest
+        for score, text in zip(scores[image].tolist(), said[image].tolist(), strict=True):
+            if score > -torch.inf:
+                found[image].append((_normalised(score, len(text), length_penalty), text))
+    return [_best(captions, beam_size, count) for captions, count in zip(found, steps, strict=True)]
+
+
+def _normalised(score: float, words: int, length_penalty: float) -> float:
+    return score / max(1, words) ** length_penalty
+
+
+def _best(captions: list[tuple[float, list[int]]], number: int, steps: int) -> Hypotheses:
+    chosen = sorted(captions, key=lambda caption: -caption[0])[:number]
+    return Hypotheses([text for _, text in chosen], [score for score, _ in chosen], steps)

@@ -229,7 +229,7 @@ def test_libraries_give_no_advice(cli, config, recwarn):
         for logger in loggers:
             logger.removeHandler(collect)
     said += [str(warning.message) for warning in recwarn]
-    for advice in ("Tip:", "args parameter", "eval mode", "tensorboard", "workers", "Seed set to"):
+    for advice in ("Tip:", "args parameter", "eval mode", "tensorboard", "workers", "Seed set to", "weights_only"):
         assert [line for line in said if advice in line] == []
 
 

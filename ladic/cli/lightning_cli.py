@@ -275,7 +275,8 @@ def _quiet() -> None:
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", category=FutureWarning, module="lightning")
         warnings.filterwarnings("ignore", category=DeprecationWarning)
-    for name in ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "fabric.utilities.seed"):
+    rank_zero = ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "fabric.utilities.seed")
+    for name in (*rank_zero, "pytorch.trainer.connectors.checkpoint_connector"):
         logging.getLogger(f"lightning.{name}").addFilter(
             _tells_something
         )  # a filter is added once, however often this runs

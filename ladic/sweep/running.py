@@ -72,7 +72,7 @@ class Runner:
                     self._left = sum(pending[number + 1 :])
                     failures += not self._finish(run, noted)
             except Failed as failure:  # of a preparation: nothing can begin
-                print(f"error: {failure}", file=sys.stderr, flush=True)
+                print(f"{self._place}: {failure}", file=sys.stderr, flush=True)
                 return 1
             except Asked as asked:
                 return self._stopped(asked.number)
@@ -147,7 +147,7 @@ class Runner:
         self._say(f"{self._place}: begins")
         took = self._execute(list(step.command), log, noted, time.monotonic())
         if not step.makes.exists():
-            raise Failed(f"{self._place}: it made no '{step.makes}'; 'makes' names what it writes; log: {log}")
+            raise Failed(f"it made no '{step.makes}'; 'makes' names what it writes; log: {log}")
         mark.unlink()
         self._say(f"{self._place}: finished in {timedelta(seconds=round(took))}")
 

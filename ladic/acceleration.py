@@ -12,7 +12,7 @@ import shutil
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ladic.errors import UsageError
 from ladic.precision import computes_bf16
@@ -42,8 +42,8 @@ def weight_dtype(precision: Precision, device: str = "cpu") -> torch.dtype:
 def cast_weights(model: LatentDiffusionCaptioner, dtype: torch.dtype) -> None:
     """Encoder, denoiser and text layers in ``dtype``; the statistics of the latent space stay as they are."""
     space = model.latent_space
-    text = [part for part in space.children() if part is not space.normalizer]
-    for part in (model.image_encoder, model.denoiser, *text):
+    parts: list[nn.Module] = [part for part in space.children() if part is not space.normalizer]
+    for part in (model.image_encoder, model.denoiser, *parts):
         part.to(dtype)
     model.forget_null_image()
 

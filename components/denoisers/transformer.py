@@ -81,7 +81,7 @@ class TransformerDenoiser(Denoiser, ABC):
         if self.recompute and torch.is_grad_enabled():
             output: Tensor = checkpoint(block, h, *read, use_reentrant=False)
             return output
-        return block(h, *read)  # type: ignore[no-any-return]
+        return block(h, *read)
 
     def enter(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
         """Hidden states (B, L, hidden width) from latents, time and positions."""

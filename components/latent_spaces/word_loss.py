@@ -71,7 +71,7 @@ class _Sliced(torch.autograd.Function):
         return norm - wanted, best
 
     @staticmethod
-    def backward(ctx: Any, gradients: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradients: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets, norm = ctx.saved_tensors
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         on_hidden = torch.zeros_like(hidden, dtype=torch.float32) if wants_hidden else None

@@ -25,6 +25,7 @@ from ladic.components import (
     DenoiserFactory,
     ImageEncoder,
     RenoiseSampler,
+    TextLatentSpace,
 )
 from ladic.generation import Generation, SeededNoise, noise_seed
 from ladic.guidance import ClassifierFreeGuidance
@@ -87,7 +88,7 @@ def full_size(
     length: int = 24,
     scale: float = 2.0,
     encoder: ImageEncoder | None = None,
-    space: BertLatentSpace | None = None,
+    space: TextLatentSpace | None = None,
     denoiser: DenoiserFactory | None = None,
 ) -> LatentDiffusionCaptioner:
     """The captioner, in eval mode.
@@ -218,3 +219,8 @@ def plain_loop(model: LatentDiffusionCaptioner, images: Tensor, ids: list[int | 
     assert x0 is not None
     model.latent_space.to_text(model.latent_space.decode(x0).argmax(-1))
     return x0
+
+
+def ours(model: LatentDiffusionCaptioner, images: Tensor, ids: list[int | str]) -> Tensor:
+    """The same latents by ``generate``, in float32."""
+    return runner(model)(images, ids).latents

@@ -7,15 +7,16 @@ machine could do at best is the counted floating-point operations over the rate 
 from __future__ import annotations
 
 import argparse
+import datetime
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.full_size import full_size, pictures, plain_loop, runner
-from benchmarks.pages import conditions
-from benchmarks.timing import interleaved
+from benchmarks.full_size import full_size, ours, plain_loop
+from benchmarks.pages import commit
+from benchmarks.timing import interleaved, machine
 
 PAGE = Path(__file__).parent / "results" / "generation.md"
 CASES = ((1, 5), (1, 34), (8, 5), (8, 34))
@@ -39,14 +40,15 @@ def main() -> None:
 def measured(batch: int, steps: int, rounds: int, warmup: int, peak: float) -> str:
     """A row of the table."""
     model = full_size(steps)
-    ours, (images, ids) = runner(model), pictures(batch)
+    images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    ids: list[int | str] = list(range(batch))
     with FlopCounterMode(display=False) as counter:
-        fast = ours(images[:1], ids[:1]).latents
+        fast = ours(model, images[:1], ids[:1])
     slow = plain_loop(model, images[:1], ids[:1])
     apart = float((fast - slow).norm() / slow.norm())
     flops = counter.get_total_flops()
     times = interleaved(
-        {"plain": partial(plain_loop, model, images, ids), "ours": partial(ours, images, ids)},
+        {name: partial(run, model, images, ids) for name, run in (("plain", plain_loop), ("ours", ours))},
         rounds,
         warmup,
     )
@@ -73,7 +75,7 @@ def write(rows: list[str], peak: float) -> None:
         "diffuser of 12 layers and width 1536, BERT-base), random weights, guided; medians, the two in turn. The plain",
         "loop runs the ViT twice and makes all keys and values again in every step, as the released code does.",
         "",
-        conditions("fp32", "seed 0"),
+        f"- {machine()}; fp32; seed 0; commit {commit()}; {datetime.date.today().isoformat()}",
         f"- large matrix products run at {peak / 1e9:.0f} GFLOP/s",
         "",
         "| pictures at a time | steps | NFE | plain, s a picture | ours | times as fast | GFLOP of one picture alone "

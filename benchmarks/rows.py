@@ -54,7 +54,7 @@ class Rows:
                 continue
             self.add(cell, measure(cell))
             longest = max(longest, time.monotonic() - begun)
-            print(json.dumps({**cell, **self.lines[key({**self.common, **cell})]}), flush=True)
+            print(json.dumps(self.get(cell)), flush=True)
         return left
 
 

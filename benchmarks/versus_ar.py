@@ -35,7 +35,7 @@ from benchmarks.full_size import (
     runner,
     text_space,
 )
-from benchmarks.pages import conditions, count, left_out, options, table
+from benchmarks.pages import conditions, count, left_out, options, publish, table
 from benchmarks.rows import Cell, Rows
 from benchmarks.timing import interleaved
 
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--widths", type=count, nargs="+", help=f"of ours (default: {' '.join(map(str, WIDTHS))})")
     given = parser.parse_args(argv)
     size = SIZES[given.size]
-    given.widths = sorted({*(given.widths or (WIDTHS if given.size == "paper" else ())), size.width})
+    given.widths = sorted({*(given.widths or (WIDTHS if given.size == "paper" else ())), size.width, size.text[0]})
     for length in given.lengths:
         if not 3 <= length <= POSITIONS:
             parser.error(f"--lengths {length}: accepted are 3 to {POSITIONS}, the positions of the models")
@@ -63,7 +63,6 @@ def main(argv: list[str] | None = None) -> None:
     race = functools.cache(lambda: Race(given, size))  # nothing is built to write the page again
     left = rows.fill(cells, lambda cell: race().row(cell), given.minutes)
     write(given, [line for cell in cells if (line := rows.get(cell)) is not None], left)
-    print(given.page.read_text(encoding="utf-8"))
 
 
 class Race:
@@ -79,7 +78,8 @@ class Race:
         self.encoder, space = image_encoder(size).eval(), text_space(size, length=24)
         ours = partial(full_size, size=size, encoder=self.encoder, space=space)
         self.guided = {width: ours(STEPS, denoiser=diffuser(size, width)) for width in given.widths}
-        self.single = ours(1, scale=1.0, denoiser=diffuser(size, size.text[0]))
+        narrow = self.guided[size.text[0]].denoiser
+        self.single = ours(1, scale=1.0, denoiser=lambda **_: narrow)
         self.parameters = {width: parameters(model.denoiser) for width, model in self.guided.items()}
         self.tokenizer, theirs = space.tokenizer, blip(self.encoder, space.tokenizer, size)
         modes = ("fp32",) if given.precision == "fp32" else ("autocast", "bf16")
@@ -154,9 +154,7 @@ def write(given: Namespace, lines: Sequence[dict[str, Any]], left: Sequence[Cell
             verdict(lines),
         ]
         draw(given, lines, released, single)
-    page += left_out([f"length {cell['length']}" for cell in left])
-    given.page.parent.mkdir(parents=True, exist_ok=True)
-    given.page.write_text("\n".join(page) + "\n", encoding="utf-8")
+    publish(given.page, [*page, *left_out([f"length {cell['length']}" for cell in left])])
 
 
 def modes_told(line: dict[str, Any]) -> str:

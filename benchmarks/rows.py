@@ -27,6 +27,7 @@ class Rows:
     def __init__(self, file: Path, **common: Any) -> None:
         self.file, self.common = file, {"machine": machine(), **common}
         self.lines = stored(file)
+        self.commit = commit()  # now: what is checked out may change while it runs
 
     def get(self, cell: Cell) -> dict[str, Any] | None:
         """What was measured of a setting."""
@@ -35,7 +36,7 @@ class Rows:
     def add(self, cell: Cell, values: dict[str, Any]) -> None:
         """Keeps what was measured."""
         cell = {**self.common, **cell}
-        line = {"cell": cell, "commit": commit(), "date": datetime.date.today().isoformat(), **values}
+        line = {"cell": cell, "commit": self.commit, "date": datetime.date.today().isoformat(), **values}
         append(self.file, line)
         self.lines[key(cell)] = line
 

@@ -134,8 +134,9 @@ class Training:
         draws = released_draws(rows, space.length, space.width)
         return dataclasses.replace(draws, conditioned=torch.arange(rows if conditioned else 0))
 
-    def apart(self, rows: int = 2) -> float:
-        """Largest relative difference between the losses of both on a few rows, in float32 and without dropout."""
+    def apart(self) -> float:
+        """Largest relative difference between the losses of both on two rows, in float32 and without dropout."""
+        rows = min(2, len(self.images))
         few: Any = {name: value[:rows] for name, value in self.batch.items()}  # type: ignore[index]
         text = TokenBatch(few["input_ids"], few["attention_mask"])
         self.model.eval()

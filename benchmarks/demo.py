@@ -12,13 +12,12 @@ import json
 import textwrap
 from pathlib import Path
 
-from benchmarks.pages import commit, sampling
+from benchmarks.pages import RESULTS, commit, sampling
 from benchmarks.timing import machine
 from ladic.datamodules import ShapesDataModule
 from ladic.plots import read_curves
 
 PICTURE = Path(__file__).parents[1] / "docs" / "demo.png"
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.full_size import full_size, ours, plain_loop
+from benchmarks.full_size import SIZES, Size, full_size, ours, pictures, plain_loop
 from benchmarks.pages import commit
 from benchmarks.timing import interleaved, machine
 from ladic.acceleration import DTYPES
@@ -39,7 +39,7 @@ def main() -> None:
     """Measures and writes the page, case by case."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="in turn, after one to warm up (of the longest cases: 1)")
-    parser.add_argument("--width", type=int, default=1536, help="of the denoiser")
+    parser.add_argument("--size", choices=SIZES, default="paper")
     parser.add_argument("--cases", nargs="+", default=[f"{batch}x{steps}" for batch, steps in CASES], metavar="BxS")
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
@@ -47,16 +47,15 @@ def main() -> None:
     rows: list[str] = []
     for case in options.cases:
         batch, steps = map(int, case.split("x"))
-        rows += measured(batch, steps, options.rounds, options.width, peaks)
+        rows += measured(batch, steps, options.rounds, SIZES[options.size], peaks)
         print("\n".join(rows[-len(VARIANTS) :]), flush=True)
-        write(options.page, rows, peaks, options.width)
+        write(options.page, rows, peaks)
 
 
-def measured(batch: int, steps: int, rounds: int, width: int, peaks: dict[str, float]) -> list[str]:
+def measured(batch: int, steps: int, rounds: int, size: Size, peaks: dict[str, float]) -> list[str]:
     """Rows of the table, one a variant."""
-    images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    ids: list[int | str] = list(range(batch))
-    exact = full_size(steps, width=width)
+    images, ids = pictures(batch, size)
+    exact = full_size(steps, size=size)
     flops = counted(exact, images[:1]) * batch
     latents: dict[str, Tensor] = {}
 
@@ -67,7 +66,7 @@ def measured(batch: int, steps: int, rounds: int, width: int, peaks: dict[str, f
     if batch * steps <= LONGEST:
         runs["plain"] = partial(plain_loop, exact, images, ids)
     for precision, compile in VARIANTS:
-        model = exact if precision == "fp32" else full_size(steps, width=width).accelerate(precision, compile)
+        model = exact if precision == "fp32" else full_size(steps, size=size).accelerate(precision, compile)
         runs[f"{precision}, compiled" if compile else precision] = partial(ours, model, images, ids)
     long = batch * steps > LONG
     for name, run in runs.items():
@@ -106,13 +105,13 @@ def matmul_peak(dtype: torch.dtype, size: int = 4096, rounds: int = 10) -> float
     return 2 * size**3 / seconds
 
 
-def write(page: Path, rows: list[str], peaks: dict[str, float], width: int) -> None:
+def write(page: Path, rows: list[str], peaks: dict[str, float]) -> None:
     """The page so far."""
     lines = [
         "# Generation",
         "",
         "`python -m benchmarks.generation`: the paper's model at full size (ViT-B/16 at 224 pixels, 24 positions, a",
-        f"diffuser of 12 layers and width {width}, BERT-base), random weights, guided; medians, alternatives in turn.",
+        "diffuser of 12 layers and width 1536, BERT-base), random weights, guided; medians, alternatives in turn.",
         "The plain loop runs the ViT twice and makes all keys and values anew in every step, as the released code.",
         "",
         f"- {machine()}; seed 0; commit {commit()}; {datetime.date.today().isoformat()}",

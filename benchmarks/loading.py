@@ -8,7 +8,6 @@ space, backward pass, optimiser).
 from __future__ import annotations
 
 import argparse
-import datetime
 import statistics
 import tempfile
 import time
@@ -18,8 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.pages import commit
-from benchmarks.timing import machine
+from benchmarks.pages import conditions
 from ladic.cli.cache_features import main as cache_features
 from ladic.cli.lightning_cli import built
 
@@ -154,7 +152,7 @@ def lines(options: Any, loading: list[Any], steps: list[Any]) -> list[str]:
         f"`python -m benchmarks.loading --images {options.images} --batch-size {options.batch_size} "
         f"--rounds {options.rounds}`",
         "",
-        f"- {machine()}; fp32; commit {commit()}; {datetime.date.today().isoformat()}; seed 0",
+        conditions("fp32", "seed 0"),
         f"- Flickr8k, {options.images} pictures of 176 pixels, WebP, prepared for 224; batches of {options.batch_size}",
         "",
         "Loading alone, pictures a second:",

@@ -1,14 +1,79 @@
-"""Lines that several pages of results share."""
+"""Lines that several pages of results share, and the options of the benchmarks that write them."""
 
 from __future__ import annotations
 
+import argparse
+import datetime
 import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
+
+from benchmarks.timing import machine
+
+RESULTS = Path(__file__).parent / "results"
+WORK = Path("runs")
 
 
 def commit() -> str:
     """Short hash of what is checked out."""
     return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+
+
+def conditions(*facts: str, lines: Iterable[dict[str, Any]] = ()) -> str:
+    """The first lines of a page's list: machine, facts, and commit and date, or those of the lines that it shows."""
+    shown = list(lines)
+    commits = ", ".join(dict.fromkeys(line["commit"] for line in shown)) or commit()
+    dates = ", ".join(dict.fromkeys(line["date"] for line in shown)) or datetime.date.today().isoformat()
+    return f"- {'; '.join((machine(), *facts))}; commit {commits}; {dates}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table of numbers."""
+    return [f"| {' | '.join(head)} |", f"|{'---:|' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def left_out(words: Sequence[str]) -> list[str]:
+    """What a page says of the settings that the time was too short for."""
+    return ["", f"Not measured for lack of time: {', '.join(words)}."] if words else []
+
+
+def options(
+    doc: str, name: str, *, precision: str | None = "bf16", batch: int | None = 8, rounds: int | None = 5
+) -> argparse.ArgumentParser:
+    """A parser with what the benchmarks of the full-size model have in common.
+
+    Args:
+        doc: of the benchmark.
+        name: of its page and of the folder that its measurements are kept in.
+        precision, batch, rounds: defaults; None leaves the option out.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc.splitlines()[0])
+    if precision is not None:
+        parser.add_argument("--precision", choices=("fp32", "bf16"), default=precision)
+    if batch is not None:
+        parser.add_argument("--batch", type=count, default=batch, help=f"pictures at a time (default: {batch})")
+    if rounds is not None:
+        parser.add_argument("--rounds", type=count, default=rounds, help="in turn, after one to warm up")
+    parser.add_argument("--size", choices=("paper", "toy"), default="paper", help="toy: to see that it runs")
+    parser.add_argument("--minutes", type=float, default=600, help="what doesn't fit is left for the next time")
+    parser.add_argument("--work", type=Path, default=WORK / name, help="folder of what has been measured")
+    parser.add_argument("--page", type=Path, default=RESULTS / f"{name}.md")
+    return parser
+
+
+def publish(page: Path, lines: Sequence[str]) -> None:
+    """Writes a page and prints it."""
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(page.read_text(encoding="utf-8"))
+
+
+def count(word: str) -> int:
+    """A number of things, for argparse."""
+    if not word.isdigit() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"'{word}': need a whole number, 1 or more")
+    return int(word)
 
 
 def sampling(scores: dict[str, Any]) -> list[str]:

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.pages import commit
+from benchmarks import rows
+from benchmarks.pages import RESULTS, commit
 from benchmarks.sampling_page import page
 from benchmarks.timing import precision
 from benchmarks.trained import Pictures, TrainedModel
@@ -28,7 +29,6 @@ from ladic.components import Sampler
 from ladic.guidance import ClassifierFreeGuidance
 from ladic.rerank import CiderUtility, FirstSelector, MinimumBayesRiskSelector
 
-RESULTS = Path(__file__).parent / "results"
 STEPS = (1, 2, 5, 10, 20, 30, 50)
 SAMPLERS = {
     "Renoise": "RenoiseSampler",
@@ -193,8 +193,7 @@ class Bench:
             if time.perf_counter() + self.cost(cell) > end:
                 continue
             line = self.measured(cell)
-            with self.file.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            rows.append(self.file, line)
             self.done[key(cell)] = line
             print(f"  {cell.group}: {cell.name}, {cell.steps} steps, scale {cell.scale}, {cell.candidates} by "
                   f"{cell.selector}: CIDEr-D {line['cider']:.3f}, NFE {line['nfe']}", flush=True)  # fmt: skip
@@ -272,14 +271,12 @@ def main() -> None:
 
 
 def key(cell: Cell) -> str:
-    return json.dumps(asdict(cell), sort_keys=True)
+    return rows.key(asdict(cell))
 
 
 def stored(run: Path) -> dict[str, dict[str, Any]]:
     """Lines of a run by their cell."""
-    file = run / "sampling.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines() if line] if file.is_file() else []
-    return {json.dumps(line["cell"], sort_keys=True): line for line in lines}
+    return rows.stored(run / "sampling.jsonl")
 
 
 if __name__ == "__main__":

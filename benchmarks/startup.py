@@ -5,13 +5,12 @@ Every command is a fresh process; the baseline is a bare interpreter timed in th
 
 from __future__ import annotations
 
-import datetime
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.pages import commit
-from benchmarks.timing import interleaved, machine
+from benchmarks.pages import conditions
+from benchmarks.timing import interleaved
 
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
@@ -35,7 +34,7 @@ def main() -> None:
         "",
         "`python -m benchmarks.startup`: fresh processes in turn, medians of 5 after a first round.",
         "",
-        f"- {machine()}; commit {commit()}; {datetime.date.today().isoformat()}",
+        conditions(),
         "",
         "| command | seconds | times a bare interpreter |",
         "|---|---:|---:|",

@@ -7,7 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mkdocs.structure.files import File
+
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 def on_startup(**_: Any) -> None:
@@ -20,6 +23,13 @@ def on_startup(**_: Any) -> None:
         shutil.copytree(ROOT / name, package / name, ignore=without)
 
 
+def on_files(files: Any, config: Any) -> Any:
+    """Adds the pictures of the results, which their pages name as if they lay beside them."""
+    for picture in sorted(RESULTS.glob("*.png")):
+        files.append(File.generated(config, picture.name, abs_src_path=str(picture)))
+    return files
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fills in ``<!-- results -->`` and ``<!-- commands -->``."""
     return markdown.replace("<!-- results -->", results()).replace("<!-- commands -->", commands())
@@ -27,7 +37,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def results() -> str:
     """Every page of ``benchmarks/results``, one below the other, headings a level down."""
-    pages = sorted((ROOT / "benchmarks" / "results").glob("*.md"))
+    pages = sorted(RESULTS.glob("*.md"))
     return "\n\n".join(re.sub(r"^(#+ )", r"#\1", page.read_text("utf-8"), flags=re.MULTILINE) for page in pages)
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -130,3 +131,6 @@ def test_it_builds_without_a_warning(root, tmp_path):
     done = subprocess.run([sys.executable, "-m", "mkdocs", *map(str, build)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "site" / "howto" / "own-images" / "index.html").is_file()
+    shown = re.findall(r'<img [^>]*src="([^"]+)"', (tmp_path / "site" / "results" / "index.html").read_text())
+    assert shown
+    assert all((tmp_path / "site" / "results" / picture).is_file() for picture in shown)

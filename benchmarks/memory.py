@@ -1,0 +1,97 @@
+"""``python -m benchmarks.memory``: peak memory of captioning and of training, against batch and caption length.
+
+The full-size model with random weights; every number is of a process of its own. Captioning: 5 guided evaluations,
+pictures to strings. Training: two steps of the released recipe from cached image tokens (ours of
+``benchmarks.training_step``). Writes ``results/memory.md`` and ``.png``.
+
+About 15 minutes in bf16 on two cores; a process takes up to 16 GB, less with smaller ``--batches``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from benchmarks.figures import plot
+from benchmarks.full_size import SIZES, full_size, pictures, runner
+from benchmarks.pages import conditions, count, left_out, options, publish, table
+from benchmarks.peak import peak
+from benchmarks.rows import Cell, Rows
+
+STEPS = 5
+CALLS = {"captioning": "benchmarks.memory:captioning", "training": "benchmarks.training_step:two_steps"}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measures what isn't there yet and writes the page."""
+    parser = options(__doc__ or "", "memory", batch=None, rounds=None)
+    parser.add_argument("--batches", type=count, nargs="+", default=[1, 8, 32, 64], help="pictures at a time")
+    parser.add_argument("--lengths", type=count, nargs="+", default=[24, 60], help="positions of a caption")
+    given = parser.parse_args(argv)
+    rows = Rows(given.work / "rows.jsonl", size=given.size, precision=given.precision)
+    cells: list[Cell] = [
+        {"what": what, "length": length, "batch": batch}
+        for what in CALLS
+        for length in sorted(set(given.lengths))
+        for batch in sorted(set(given.batches))
+    ]
+    left = rows.fill(cells, lambda cell: measured(given, cell), given.minutes)
+    write(given, [line for cell in cells if (line := rows.get(cell)) is not None], left)
+
+
+def measured(given: Namespace, cell: Cell) -> dict[str, Any]:
+    """One process's memory."""
+    sizes = {"size": given.size, "batch": cell["batch"], "length": cell["length"]}
+    precision = {"precision" if cell["what"] == "captioning" else "kind": given.precision}
+    return dataclasses.asdict(peak(CALLS[cell["what"]], **sizes, **precision))
+
+
+def captioning(size: str, batch: int, length: int, precision: str) -> Callable[[], object]:
+    """What is run for its memory.
+
+    Args:
+        size: a name in ``SIZES``.
+        batch: pictures at a time.
+        length: positions of a caption.
+        precision: "fp32" or "bf16".
+    """
+    model = full_size(STEPS, size=SIZES[size], length=length)
+    return partial(runner(model, precision), *pictures(batch, SIZES[size]))
+
+
+def write(given: Namespace, lines: Sequence[Mapping[str, Any]], left: Sequence[Cell]) -> None:
+    """The page and its plot."""
+    page = [
+        "# Memory",
+        "",
+        "`python -m benchmarks.memory`: peak resident memory in GiB, each in a process of its own; the model at full",
+        f"size, random weights. Captioning: {STEPS} evaluations guided at scale 2 (NFE {2 * STEPS}), pixels to text.",
+        "Training: two steps of the released recipe from cached image tokens, with AdamW's moments.",
+        "",
+    ]
+    if lines:
+        curves: dict[str, list[tuple[float, float]]] = {}
+        for line in lines:
+            cell = line["cell"]
+            curves.setdefault(f"{cell['what']}, {cell['length']} positions", []).append((cell["batch"], line["peak"]))
+        rows = [
+            [str(line["cell"][name]) for name in ("what", "length", "batch")]
+            + [f"{value:.2f}" for value in (line["built"], line["peak"], line["peak"] - line["built"])]
+            for line in lines
+        ]
+        page += [
+            conditions(given.precision, "seed 0", f"{given.size} sizes", lines=lines),
+            "",
+            *table(["", "positions", "batch", "model and libraries", "peak", "added by the work"], rows),
+            "",
+            f"![peak memory against batch]({given.page.stem}.png)",
+        ]
+        plot(given.page.with_suffix(".png"), {"batch": curves}, f"peak memory, GiB, {given.precision}")
+    publish(given.page, [*page, *left_out([", ".join(map(str, cell.values())) for cell in left])])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""The benchmarks of the full-size model, driven at toy size: their pages, what they compare, and that it is equal."""
+
+import importlib
+import json
+import re
+
+import pytest
+import torch
+
+from benchmarks import memory, scaling, training_step, versus_ar
+from benchmarks.blip import blip, captioning, in_mode
+from benchmarks.full_size import (
+    SIZES,
+    at_length,
+    full_size,
+    image_encoder,
+    ours,
+    pictures,
+    plain_loop,
+    runner,
+    text_space,
+)
+from benchmarks.peak import Memory, peak
+from benchmarks.plain_training import plain_loss
+from benchmarks.rows import Rows
+from benchmarks.training_step import Training
+from ladic.draws import StepDraws
+
+TOY = SIZES["toy"]
+
+
+@pytest.fixture
+def drive(tmp_path, capsys):
+    """Runs a benchmark's ``main`` at toy size into ``tmp_path``; the page that it writes."""
+
+    def run(benchmark, *words):
+        name = benchmark.__name__.rpartition(".")[2]
+        page = tmp_path / f"{name}.md"
+        benchmark.main(["--size=toy", f"--work={tmp_path / 'work'}", f"--page={page}", *words])
+        capsys.readouterr()
+        return page.read_text()
+
+    return run
+
+
+def table_rows(page, columns):
+    """Rows of numbers of the tables with so many columns."""
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if re.match(r"\| [\d-]", line)]
+    return [row for row in rows if len(row) == columns]
+
+
+def opponent(mode="fp32"):
+    tokenizer = text_space(TOY, 12).tokenizer
+    model = in_mode(blip(image_encoder(TOY), tokenizer, TOY), mode)
+    return model, captioning(model, tokenizer, mode)
+
+
+def test_the_race_has_a_row_for_each_length_and_goes_on_where_it_was(drive, tmp_path, monkeypatch):
+    words = ("--batch=2", "--rounds=1", "--widths", "32")
+    page = drive(versus_ar, *words, "--lengths", "8", "5")
+    assert [row[0] for row in table_rows(page, 13)] == ["5", "8"]
+    assert [row[0] for row in table_rows(page, 4)] == ["32", "64"]
+    assert "(NFE 10)" in page
+    assert "(NFE 5 and 1)" in page
+    assert (tmp_path / "versus_ar.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(versus_ar, "Race", None)
+    assert drive(versus_ar, *words, "--lengths", "5", "8") == page
+    later = drive(versus_ar, *words, "--lengths", "5", "8", "12", "--minutes=0")
+    assert later.startswith(page)
+    assert "Not measured for lack of time: length 12." in later
+
+
+@pytest.mark.parametrize("words", [["--lengths", "2"], ["--lengths", "600"], ["--batch", "0"], ["--precision", "fp8"]])
+def test_what_a_benchmark_cannot_do_is_told_in_a_line(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        versus_ar.main(words)
+    assert stop.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert words[0] in line
+    assert words[1] in line
+
+
+@pytest.mark.parametrize("mode", ["fp32", "autocast", "bf16"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_blip_is_forced_to_a_length_and_keeps_keys_and_values(mode, beams):
+    model, run = opponent(mode)
+    given, made = [], []
+    decoder = model.text_decoder
+    decoder.bert.embeddings.register_forward_pre_hook(
+        lambda _, args, kwargs: given.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    decoder.bert.encoder.layer[1].crossattention.self.key.register_forward_hook(lambda *_: made.append(1))
+    ids, captions = run(pictures(2, TOY)[0], 9, beams)
+    assert ids.shape == (2, 9)
+    assert not (ids == model.config.text_config.sep_token_id).any()
+    assert len(captions) == 2
+    assert given == [(2 * beams, 1)] * 9
+    assert len(made) == 1
+
+
+def test_both_read_pictures_through_the_same_encoder():
+    encoder, tokenizer, images = image_encoder(TOY), text_space(TOY, 12).tokenizer, pictures(2, TOY)[0]
+    model, seen = blip(encoder, tokenizer, TOY), []
+    model.text_decoder.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["encoder_hidden_states"]), with_kwargs=True
+    )
+    captioning(model, tokenizer, "fp32")(images, 4)
+    assert torch.equal(seen[0], encoder(images))
+
+
+def test_a_model_that_is_set_to_a_length_is_one_that_was_built_for_it():
+    images, ids = pictures(2, TOY)
+    built = runner(full_size(2, size=TOY, length=7))(images, ids)
+    run = at_length(full_size(2, size=TOY, length=24), 7)
+    assert torch.equal(runner(run)(images, ids).latents, built.latents)
+    assert built.latents.shape == (2, 7, 32)
+
+
+def test_the_plain_loop_makes_our_latents():
+    model, (images, ids) = full_size(3, size=TOY), pictures(2, TOY)
+    torch.testing.assert_close(plain_loop(model, images, ids), ours(model, images, ids), atol=1e-5, rtol=1e-4)
+
+
+def test_measurements_of_other_conditions_are_not_taken_for_these(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    Rows(file, batch=1).add({"length": 8}, {"seconds": 1.0})
+    assert Rows(file, batch=1).get({"length": 8})["seconds"] == 1.0
+    assert Rows(file, batch=2).get({"length": 8}) is None
+    line = json.loads(file.read_text())
+    line["cell"]["machine"] = "another"
+    file.write_text(json.dumps(line) + "\n")
+    assert Rows(file, batch=1).get({"length": 8}) is None
+
+
+@pytest.mark.parametrize("dropped", [[], [1, 2]])
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_the_plain_training_step_has_our_loss(conditioned, dropped):
+    training = Training(TOY, 4, dropout=False)
+    model, drawn = training.model, training.draws(conditioned)
+    draws = StepDraws(torch.isin(torch.arange(4), torch.tensor(dropped)), drawn.times, drawn.noise, drawn.conditioned)
+    batch = {**training.batch, "image_tokens": model.image_encoder(training.images)}
+    loss, plain = model.losses(batch, draws)["loss"], plain_loss(model, training.images, training.text, draws)
+    torch.testing.assert_close(loss, plain, atol=0, rtol=1e-5)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for one, other in zip(torch.autograd.grad(loss, parameters), torch.autograd.grad(plain, parameters), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_the_plain_step_reads_the_pictures_in_every_pass_and_ours_never():
+    training, passes = Training(TOY, 2), []
+    training.ours("fp32")  # what stands for no image is encoded once
+    training.model.image_encoder.register_forward_hook(lambda *_: passes.append(1))
+    counts = []
+    for step in training.steps().values():
+        passes.clear()
+        before = [parameter.detach().clone() for parameter in training.model.denoiser.parameters()]
+        step()
+        counts.append(len(passes))
+        after = training.model.denoiser.parameters()
+        assert not any(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert counts == [1, 2, 0, 1]  # the last: no image, once more in bf16
+
+
+def test_the_page_of_a_training_step(drive, monkeypatch):
+    monkeypatch.setattr(training_step, "peak", here)
+    page = drive(training_step, "--batch=4", "--rounds=1")
+    assert "Target: 4 times as fast" in page
+    apart = float(re.search(r"earlier estimates: (\S+) at most", page)[1])
+    assert apart < 1e-5
+    assert page.count("ours, bf16") == page.count("ours, fp32") == 2
+
+
+def here(function, **arguments):
+    """``peak`` without a process of its own."""
+    module, _, name = function.partition(":")
+    getattr(importlib.import_module(module), name)(**arguments)()
+    return Memory(1.0, 2.0)
+
+
+def test_memory_has_a_row_for_each_length_and_batch(drive, monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "peak", here)
+    page = drive(memory, "--batches", "2", "1", "--lengths", "24", "8")
+    assert [row[:3] for row in re.findall(r"^\| (\w+) \| (\d+) \| (\d+) \|", page, re.M)] == [
+        (what, length, batch) for what in ("captioning", "training") for length in ("8", "24") for batch in ("1", "2")
+    ]
+    assert (tmp_path / "memory.png").is_file()
+
+
+def test_the_peak_is_that_of_the_function_alone_in_a_process_of_its_own(monkeypatch, tmp_path):
+    ballast = bytearray(b"1") * (200 << 20)  # which a child would count as its own
+    (tmp_path / "target.py").write_text("def hold(size):\n    return lambda: bytearray(b'1') * (size << 20)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    few, many = (peak("target:hold", size=size) for size in (1, 300))
+    assert 0.28 < many.peak - few.peak < 0.32
+    assert few.peak < len(ballast) / 2**30
+    with pytest.raises(SystemExit, match=r"target:hold \{'size': 'x'\}: TypeError"):
+        peak("target:hold", size="x")
+
+
+def test_scaling_has_a_table_for_each_of_four(drive, tmp_path):
+    flags = ["--lengths", "8", "5", "--candidates", "1", "2", "--batches", "1", "3", "--image-sizes", "32", "48"]
+    page = drive(scaling, "--batch=2", "--rounds=1", *flags)
+    assert [row[0] for row in table_rows(page, 4)] == ["5", "8", "1", "2", "1", "3", "32", "48"]
+    assert (tmp_path / "scaling.png").is_file()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tiny_run import BERT, TOKENIZER, karpathy_tree
 
 from ladic.checkpoints import read_checkpoint
@@ -84,3 +85,17 @@ def test_the_baselines_differ_from_the_diffusion_in_what_they_are_alone() -> Non
         size = "model.denoiser" if name == "study/diffcap" else "model.decoder"
         for part in ("hidden_width", "num_layers", "num_heads", "dropout"):
             assert ours[f"{size}.{part}"] == theirs[f"model.denoiser.{part}"], (name, part)
+
+
+def test_a_layer_keeps_what_the_one_below_says(cli: Any, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """Through the parser itself, not as `ladic configs diff` reads it: across two changes of the captioner."""
+    monkeypatch.chdir(root)
+    done = cli("fit", "-c", STUDY["study/masked"], "--print_config")
+    assert done.code == 0, done.stderr
+    model = yaml.safe_load(done.stdout)["model"]
+    assert model["class_path"] == "ladic.MaskedDiffusionCaptioner"
+    arguments = model["init_args"]
+    assert arguments["decoder"]["hidden_width"] == 384
+    assert arguments["image_encoder"]["init_args"]["model_name"] == "mobilenetv2_100"
+    assert arguments["optimizer"]["class_path"] == "ladic.muon.MuonAdamW"
+    assert not {"beam_size", "sampler", "latent_space"} & set(arguments)

@@ -53,7 +53,7 @@ def taught(captioner: Captioner, steps: int, lr: float = 1e-2) -> list[dict[str,
         optimizer.zero_grad()
         losses["loss"].backward()
         optimizer.step()
-        told.append({name: float(value) for name, value in losses.items()})
+        told.append({name: float(value.detach()) for name, value in losses.items()})
     captioner.eval()
     return told
 

@@ -139,8 +139,8 @@ def write(given: Namespace, lines: Sequence[dict[str, Any]], left: Sequence[Cell
             conditions(given.precision, f"batch {given.batch}", "seed 0", f"{given.size} sizes", lines=lines),
             f"- medians of {given.rounds} rounds after one to warm up; all numbers of a length took turns in one run",
             f"- BLIP: greedy and {BEAMS} beams, key-value cache; {modes_told(lines[-1])}",
-            f"- ours: weights in {given.precision}; {STEPS} evaluations guided at scale 2 (NFE {nfe[released]}), or without "
-            f"a second pass for guidance (NFE {nfe['five']} and {nfe['one']})",
+            f"- ours: weights in {given.precision}; {STEPS} evaluations guided at scale 2 (NFE {nfe[released]}), or "
+            f"without a second pass for guidance (NFE {nfe['five']} and {nfe['one']})",
             "",
             f"Seconds for {given.batch} pictures:",
             "",

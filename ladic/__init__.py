@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ladic.baselines import AutoregressiveCaptioner as AutoregressiveCaptioner
+    from ladic.baselines import MaskedDiffusionCaptioner as MaskedDiffusionCaptioner
     from ladic.captioner import LatentDiffusionCaptioner as LatentDiffusionCaptioner
     from ladic.captioner_base import Captioner as Captioner
     from ladic.guidance import ClassifierFreeGuidance as ClassifierFreeGuidance
@@ -25,10 +26,18 @@ _LAZY = {
     "AutoregressiveCaptioner": "ladic.baselines",
     "Captioner": "ladic.captioner_base",
     "LatentDiffusionCaptioner": "ladic.captioner",
+    "MaskedDiffusionCaptioner": "ladic.baselines",
     "ClassifierFreeGuidance": "ladic.guidance",
 }
 
-__all__ = ["AutoregressiveCaptioner", "Captioner", "ClassifierFreeGuidance", "LatentDiffusionCaptioner", "__version__"]
+__all__ = [
+    "AutoregressiveCaptioner",
+    "Captioner",
+    "ClassifierFreeGuidance",
+    "LatentDiffusionCaptioner",
+    "MaskedDiffusionCaptioner",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

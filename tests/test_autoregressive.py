@@ -97,11 +97,12 @@ def gpt2(captioner: AutoregressiveCaptioner) -> Any:
         bos_token_id=captioner.word("cls"),
         eos_token_id=captioner.word("sep"),
         pad_token_id=captioner.word("pad"),
+        tie_word_embeddings=False,
     )
     model = GPT2LMHeadModel(config).eval()
     state: dict[str, Tensor] = {
         "transformer.wte.weight": decoder.head.embedding.weight,
-        "lm_head.weight": decoder.head.embedding.weight,
+        "lm_head.weight": decoder.head.output.weight,
         "transformer.wpe.weight": decoder.positions,
         "transformer.ln_f.weight": decoder.output_norm.weight,
         "transformer.ln_f.bias": decoder.output_norm.bias,
@@ -131,11 +132,11 @@ def gpt2(captioner: AutoregressiveCaptioner) -> Any:
 
 def like_gpt2() -> AutoregressiveCaptioner:
     """A captioner that GPT-2 can be: its image tokens are as wide as its hidden states and are read as they are."""
-    captioner = lively(
-        autoregressive(image_encoder=ConvEncoder(16, (8, 32)), sizes={"image_norm": False, "hidden_width": 32})
-    )
+    sizes = {"image_norm": False, "hidden_width": 32, "tied": False}  # tied and untrained, it would say a word for ever
+    captioner = lively(autoregressive(image_encoder=ConvEncoder(16, (8, 32)), sizes=sizes))
     with torch.no_grad():
         captioner.decoder.head.bias.zero_()  # GPT-2 has none
+        captioner.decoder.head.output.weight.mul_(6)
     return captioner
 
 
@@ -153,8 +154,7 @@ def test_the_pass_is_that_of_gpt2_with_cross_attention() -> None:
 def test_the_search_finds_what_that_of_transformers_finds(beam_size: int, length_penalty: float) -> None:
     captioner = like_gpt2()
     captioner.length_penalty = length_penalty
-    with torch.no_grad():
-        captioner.decoder.head.embedding.weight[captioner.word("sep")] *= 1.3  # so that some captions end early
+    captioner.decoder.head.output.weight[captioner.word("sep")] *= 2  # so that captions end, at different times
     tokens, start, end = torch.randn(6, 5, 32), captioner.word("cls"), captioner.word("sep")
     banned = captioner.banned(but=["sep"])
     ours = beam_search(
@@ -219,6 +219,8 @@ def test_it_learns_to_say_what_it_is_shown() -> None:
     told = taught(captioner, 40)
     assert told[-1]["loss"] < 0.1 * told[0]["loss"]
     assert told[-1]["token_accuracy"] == 1.0
+    assert captioner.predict_step(pictures(captioner), 0)["captions"] == CAPTIONS
+    captioner.beam_size = 1
     output = captioner.predict_step(pictures(captioner), 0)
     assert output["captions"] == CAPTIONS
     lengths = [len(captioner.tokenizer(caption)["input_ids"]) - 1 for caption in CAPTIONS]
@@ -239,7 +241,7 @@ def test_a_caption_is_the_same_in_every_batch() -> None:
 
 @torch.no_grad()
 def test_a_beam_has_several_captions_and_never_a_special_token() -> None:
-    captioner = lively(autoregressive(beam_size=4))
+    captioner = lively(autoregressive(beam_size=4, min_length=1))
     with torch.no_grad():
         for name in ("pad", "cls", "unk", "mask"):
             captioner.decoder.head.bias[captioner.word(name)] = 50.0

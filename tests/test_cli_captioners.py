@@ -10,7 +10,6 @@ import yaml
 from tiny_run import TOKENIZER, error_line, picture, tiny_config, write_config
 
 from ladic.baselines import AutoregressiveCaptioner
-from ladic.captioner import LatentDiffusionCaptioner
 from ladic.captioner_base import Captioner
 from ladic.checkpoints import read_checkpoint
 from ladic.cli.captioner_choice import names_captioner, with_captioner
@@ -63,8 +62,8 @@ def test_a_run_leaves_what_that_of_a_diffusion_leaves(run: Path) -> None:
     ):
         assert name in curves, name
     saved = yaml.safe_load(next(run.rglob("config.yaml")).read_text())["model"]
-    assert saved["class_path"] == "ladic.baselines.autoregressive.AutoregressiveCaptioner"
-    assert saved["init_args"]["image_encoder"]["class_path"] == "ladic.components.image_encoders.conv.ConvEncoder"
+    assert saved["class_path"] == "ladic.AutoregressiveCaptioner"
+    assert saved["init_args"]["image_encoder"]["class_path"] == "ladic.components.ConvEncoder"
     assert saved["init_args"]["image_encoder"]["init_args"]["channels"] == [8, 16], "kept from the diffusion's"
 
 
@@ -84,7 +83,7 @@ def test_the_commands_that_read_runs_read_it(run: Path, cli: Any, tmp_path: Path
     page = (tmp_path / "report.html").read_text()
     assert "AutoregressiveCaptioner(" in page
     assert "beam_size=3" in page
-    done = cli("score", run / "results_test.json", run / "references_test.json", "--metrics", "bleu")
+    done = cli("score", run / "results_test.json", "--references", run / "references_test.json", "--metrics", "bleu")
     assert done.code == 0, done.stderr
 
 
@@ -153,7 +152,7 @@ def test_a_plain_model_is_still_the_diffusion(tmp_path: Path) -> None:
     assert not names_captioner(["fit", "-c", str(config)])
     assert "class_path" not in parse(["-c", str(config)]).model
     named = parse(["-c", str(config), "--model=LatentDiffusionCaptioner", "--model.seed=5"]).model
-    assert named.class_path == f"{LatentDiffusionCaptioner.__module__}.LatentDiffusionCaptioner"
+    assert named.class_path == "ladic.LatentDiffusionCaptioner"
     assert named.init_args.seed == 5
     assert named.init_args.sampler.init_args.num_steps == 2, "the file's arguments are its"
 
@@ -171,13 +170,13 @@ def test_a_layer_without_a_class_is_of_the_one_below(tmp_path: Path) -> None:
 
 
 def test_configurations_of_two_captioners_side_by_side(cli: Any, tmp_path: Path) -> None:
-    other = layered(tmp_path)
+    other = layered(tmp_path, beam_size=4)
     done = cli("configs", "diff", tmp_path / "tiny.yaml", other)
     assert done.code == 0, done.stderr
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[1:]}
     assert rows["model"] == ["—", "AutoregressiveCaptioner"]
     assert rows["model.sampler"] == ["DDIMSampler", "—"]
-    assert rows["model.beam_size"] == ["—", "3", "(default)"]
+    assert rows["model.beam_size"] == ["—", "4"]
     assert "model.image_encoder" not in rows
 
 

@@ -6,7 +6,7 @@ import pytest
 from data_trees import coco_karpathy, coco_pictures, flickr_pictures, flickr_tokens, genome_pictures, stanford
 from test_candidates import tiny_clip
 from test_data_webdataset import jpeg, shard
-from tiny_run import karpathy_tree, write_config
+from tiny_run import TOKENIZER, karpathy_tree, write_config
 
 from ladic.cli.explain import registered
 from ladic.phrases import PhraseDetector
@@ -19,6 +19,8 @@ TOWER = {**SIZES, "image_size": 32, "patch_size": 16}
 def tower(model_type):
     return [f"config={json.dumps({'model_type': model_type, **TOWER})}"]
 
+
+SMALL_DECODER = ["length=12", "decoder.hidden_width=16", "decoder.num_layers=1", "decoder.num_heads=2"]
 
 # What a component needs beside its name, several ways where it has several faces; nothing if it isn't here.
 OPTIONS = {
@@ -65,6 +67,10 @@ OPTIONS = {
         ["times=[0.5]", "draws=1"],
         ["selector=PhraseSelector", "selector.weights={tmp}/phrases.safetensors", "shortlist=1"],
     ],
+    "AutoregressiveCaptioner": [
+        ["tokenizer={tmp}/tokenizer.json", *SMALL_DECODER, "decoder.norm=post", "decoder.tied=false", "beam_size=2"]
+    ],
+    "MaskedDiffusionCaptioner": [["tokenizer={tmp}/tokenizer.json", *SMALL_DECODER, "num_steps=2"]],
     "CocoDataModule": [["annotations={tmp}/coco/dataset_coco.json", "images={tmp}/coco", "batch_size=2"]],
     "FlickrDataModule": [["annotations={tmp}/flickr/Flickr8k.token.txt", "images={tmp}/flickr", "batch_size=2"]],
     "StanfordParagraphDataModule": [["annotations={tmp}/vg/paragraphs_v1.json", "images={tmp}/vg", "batch_size=1"]],
@@ -99,6 +105,7 @@ def test_a_component_trains_and_captions(cli, tmp_path, flag, component, words):
     if component == "ClipSelector":
         (tmp_path / "clip").mkdir()
         tiny_clip(tmp_path / "clip")
+    (tmp_path / "tokenizer.json").write_text(TOKENIZER)
     PhraseDetector({"a": 0.9, "red": 0.2}, width=16).save(tmp_path / "phrases.safetensors")
     flags = [f"{flag}={component}", *(f"{flag}.{word.replace('{tmp}', str(tmp_path))}" for word in words)]
     once = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", "--trainer.limit_val_batches=1"]

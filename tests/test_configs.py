@@ -45,7 +45,8 @@ def test_it_parses_with_every_class_found(cli, config, monkeypatch, root):
     done = cli("fit", "-c", config, "--print_config")
     assert done.code == 0, done.stderr
     printed = yaml.safe_load(done.stdout)
-    assert printed["model"]["image_encoder"]["class_path"].startswith("ladic.")
+    model = printed["model"].get("init_args", printed["model"])
+    assert model["image_encoder"]["class_path"].startswith("ladic.")
     assert printed["data"]["class_path"].startswith("ladic.")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tiny_captioner import CAPTIONS, IDS
 
-from ladic.baselines import AutoregressiveCaptioner, DecoderSettings
+from ladic.baselines import AutoregressiveCaptioner, DecoderSettings, MaskedDiffusionCaptioner
 from ladic.captioner_base import Captioner
 from ladic.components import ConvEncoder
 from ladic.testing import tiny_tokenizer
@@ -19,6 +19,11 @@ SIZES: dict[str, Any] = {"hidden_width": 32, "num_layers": 2, "num_heads": 2, "d
 def autoregressive(init_seed: int = 4, **settings: Any) -> AutoregressiveCaptioner:
     """With the words, pictures and length of ``tiny_captioner.model``."""
     return _built(AutoregressiveCaptioner, init_seed, settings)
+
+
+def masked(init_seed: int = 4, **settings: Any) -> MaskedDiffusionCaptioner:
+    """Likewise."""
+    return _built(MaskedDiffusionCaptioner, init_seed, settings)
 
 
 def _built(kind: Any, init_seed: int, settings: dict[str, Any]) -> Any:
@@ -48,7 +53,7 @@ def taught(captioner: Captioner, steps: int, lr: float = 1e-2) -> list[dict[str,
         optimizer.zero_grad()
         losses["loss"].backward()
         optimizer.step()
-        told.append({name: float(value) for name, value in losses.items()})
+        told.append({name: float(value.detach()) for name, value in losses.items()})
     captioner.eval()
     return told
 

@@ -2,5 +2,6 @@
 
 from ladic.baselines.autoregressive import AutoregressiveCaptioner
 from ladic.baselines.decoder import DecoderSettings
+from ladic.baselines.masked import MaskedDiffusionCaptioner
 
-__all__ = ["AutoregressiveCaptioner", "DecoderSettings"]
+__all__ = ["AutoregressiveCaptioner", "DecoderSettings", "MaskedDiffusionCaptioner"]

@@ -88,10 +88,8 @@ def cells(guided: bool) -> Iterator[Cell]:
     """
     for steps in (10, 20, 5):
         yield from (Cell("samplers", name, sampler, steps) for name, sampler in SAMPLERS.items())
-    for steps in (20, 10):
-        for candidates in (MOST, 10, 5, 1):
-            for selector in SELECTORS if candidates > 1 else ("first",):
-                yield Cell("candidates", "Renoise", "RenoiseSampler", steps, 1.0, candidates, selector)
+    drawn = [(20, 1.0), (10, 1.0), *([(10, 2.0), (20, 2.0), (20, 1.5)] if guided else [])]
+    yield from (cell for steps, scale in drawn for cell in candidates_of(steps, scale))
     for steps, totals in ((20, (31, 25, 28)), (10, (16, 13, 14))):  # as many evaluations as the variants take
         yield from (Cell("back", "RenoiseSampler alone", "RenoiseSampler", total) for total in totals)
         for name, words in BACK.items():
@@ -107,12 +105,17 @@ def cells(guided: bool) -> Iterator[Cell]:
         yield Cell("guidance", "Renoise, only t <= 0.7", "RenoiseSampler", 10, 2.0, start=0.7)
     for steps in (30, 2, 1, 50):
         yield from (Cell("samplers", name, sampler, steps) for name, sampler in SAMPLERS.items())
-    for candidates in (MOST, 10, 5, 1):
-        for selector in SELECTORS if candidates > 1 else ("first",):
-            yield Cell("candidates", "Renoise", "RenoiseSampler", 5, 1.0, candidates, selector)
+    yield from candidates_of(5, 1.0)
     if guided:
         for steps in (30, 2, 1, 50):
             yield from (Cell("guidance", "Renoise", "RenoiseSampler", steps, scale) for scale in (1.5, 2.0))
+
+
+def candidates_of(steps: int, scale: float) -> Iterator[Cell]:
+    """How many candidates, and who chooses among them."""
+    for candidates in (MOST, 10, 5, 1):
+        for selector in SELECTORS if candidates > 1 else ("first",):
+            yield Cell("candidates", "Renoise", "RenoiseSampler", steps, scale, candidates, selector)
 
 
 def sampler_of(cell: Cell) -> Sampler:

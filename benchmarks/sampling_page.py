@@ -119,26 +119,33 @@ def back_table(entries: list[Entry], plain: list[Entry]) -> list[str]:
 
 
 def candidate_table(entries: list[Entry]) -> list[str]:
-    """Rows by steps and selector, columns by candidates; a single sample first, the mean over all that were drawn."""
-    single = {entry["cell"]["steps"]: entry for entry in entries if entry["cell"]["candidates"] == 1}
+    """Rows by steps, guidance and selector, columns by candidates; a single sample first, the mean over all drawn."""
+    single = {drawn_by(entry): entry for entry in entries if entry["cell"]["candidates"] == 1}
     many = [entry for entry in entries if entry["cell"]["candidates"] > 1]
     if not many:
         return []
     counts = sorted({entry["cell"]["candidates"] for entry in many})
-    rows: dict[tuple[int, str], dict[int, Entry]] = {}
+    rows: dict[tuple[str, str], dict[int, Entry]] = {}
     for entry in many:
-        rows.setdefault((entry["cell"]["steps"], entry["cell"]["selector"]), {})[entry["cell"]["candidates"]] = entry
+        rows.setdefault((drawn_by(entry), entry["cell"]["selector"]), {})[entry["cell"]["candidates"]] = entry
     lines = [
         "### Candidates of Renoise, by who chooses",
         "",
         f"| | 1 | {' | '.join(map(str, counts))} | NFE of choosing among {counts[-1]}, a picture |",
         f"|---|---|{'---|' * (len(counts) + 1)}",
     ]
-    for (steps, selector), found in rows.items():
-        one = f"{single[steps]['cider']:.3f}" if steps in single else ""
+    for (drawn, selector), found in rows.items():
+        one = f"{single[drawn]['cider']:.3f}" if drawn in single else ""
         told = [f"{found[count]['cider']:.3f}" if count in found else "" for count in counts]
         spent = f"{found[counts[-1]]['selection_nfe']:.0f}" if counts[-1] in found else ""
         name = selector if selector != "own" else next(iter(found.values()))["chooser"]
-        lines.append(f"| {steps} steps, {name} | {one} | {' | '.join(told)} | {spent} |")
+        lines.append(f"| {drawn}, {name} | {one} | {' | '.join(told)} | {spent} |")
     error = np.mean([standard_error(entry) for entry in many])
     return [*lines, "", f"Standard error of a cell about {error:.3f}.", ""]
+
+
+def drawn_by(entry: Entry) -> str:
+    """How an entry's candidates were drawn."""
+    cell = entry["cell"]
+    guided = f", scale {cell['scale']}" if cell["scale"] != 1 else ""
+    return f"{cell['steps']} steps{guided} (NFE {entry['nfe']})"

@@ -49,18 +49,23 @@ class Block(nn.Module):
         Args:
             x: hidden states.
             read: keys and values of cross-attention, where there is any.
-            cache: of a causal block that is given one new position at a time: what it has seen before.
+            cache: of a causal block that is given one new position at a time: what it has seen before. Several rows may
+                then ``read`` the same image.
         """
         if self.pre_norm:
             y = self.norms[0](x)
             x = x + self.dropout(self._read_itself(y, cache))
             if self.cross_attention is not None:
-                x = x + self.dropout(self.cross_attention(self.norms[1](x), *read))
+                x = x + self.dropout(self._read_image(self.norms[1](x), read, cache is not None))
             return x + self.dropout(self.feed_forward(self.norms[-1](x)))
         x = self.norms[0](x + self.dropout(self._read_itself(x, cache)))
         if self.cross_attention is not None:
-            x = self.norms[1](x + self.dropout(self.cross_attention(x, *read)))
+            x = self.norms[1](x + self.dropout(self._read_image(x, read, cache is not None)))
         return self.norms[-1](x + self.dropout(self.feed_forward(x)))
+
+    def _read_image(self, x: Tensor, read: tuple[Tensor, ...], together: bool) -> Tensor:
+        assert self.cross_attention is not None
+        return self.cross_attention.read_together(x, *read) if together else self.cross_attention(x, *read)
 
     def _read_itself(self, x: Tensor, cache: KeyValueCache | None) -> Tensor:
         key, value = self.self_attention.keys_values(x)

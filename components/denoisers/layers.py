@@ -29,17 +29,16 @@ class Attention(nn.Module):
         return self._split(key), self._split(value)
 
     def forward(self, x: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
-        """(R, L, width) from queries x (R, L, width) and ready keys and values of B rows; R is B or a multiple of it.
+        """(B, L, width) from queries x (B, L, width) and ready keys and values; if ``causal``, i sees those up to i."""
+        heads = attend(self._split(self.query(x)), key, value, self.dropout if self.training else 0.0, causal)
+        return self.out(heads.transpose(1, 2).flatten(2))
 
-        With a multiple, rows in a row read the same keys, as the candidates of an image do; these are not copied. With
-        ``causal`` position i sees those up to i.
+    def read_together(self, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(R, L, width) from queries x (R, L, width) and keys and values of B rows, R a multiple of B.
+
+        Rows in a row read the same keys, as the beam of an image does, without copies of these.
         """
-        shape, query = x.shape, self.query(x)
-        if len(x) != len(key):
-            assert not causal
-            query = query.view(len(key), -1, shape[-1])
-        heads = attend(self._split(query), key, value, self.dropout if self.training else 0.0, causal)
-        return self.out(heads.transpose(1, 2).flatten(2)).view(shape)
+        return self(x.reshape(len(key), -1, x.shape[-1]), key, value).view(x.shape)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -105,13 +105,14 @@ class CaptionDecoder(nn.Module):
     def forward(
         self, words: Tensor, context: Context, first: int = 0, caches: Sequence[KeyValueCache] | None = None
     ) -> Tensor:
-        """Logits (R, L, V) of words (R, L), which stand at the positions from ``first`` on.
+        """Logits (B, L, V) of words (B, L), which stand at the positions from ``first`` on.
 
         Args:
             words: as places in the vocabulary.
-            context: of B images; R is B or a multiple of it, the rows of an image in a row.
+            context: of B images.
             first: position of the first of them.
-            caches: of each block, what came before; the words are then one a row.
+            caches: of each block, what came before; the words are then one a row, and several rows, those of an image
+                in a row, may share its context.
         """
         h = self.head.embed(words) + self.positions[first : first + words.shape[1]]
         h = self.dropout(self.input_norm(h))

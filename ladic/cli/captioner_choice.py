@@ -47,9 +47,9 @@ def with_captioner(argv: list[str]) -> list[str]:
         if "model" in values:
             models.append(values)
             places.append(place)
-    for place, values in zip(places, with_classes(models), strict=True):
-        if values is not None:
-            text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    for place, named in zip(places, with_classes(models), strict=True):
+        if named is not None:
+            text = yaml.safe_dump(named, sort_keys=False, allow_unicode=True)
             flag, equals, _ = words[place].partition("=")
             words[place] = f"{flag}={text}" if equals and flag in ("-c", "--config") else text
     return words
@@ -63,7 +63,8 @@ def with_classes(configs: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
         >>> with_classes([below, above])
         [{'model': {'class_path': 'LatentDiffusionCaptioner', 'init_args': {'seed': 3}}}, None]
     """
-    current, found = DEFAULT, []
+    current = DEFAULT
+    found: list[dict[str, Any] | None] = []
     for values in configs:
         model = values.get("model")
         named = _named(model)

@@ -42,8 +42,9 @@ def weight_dtype(precision: Precision, device: str = "cpu") -> torch.dtype:
 def cast_weights(model: LatentDiffusionCaptioner, dtype: torch.dtype) -> None:
     """Encoder, denoiser and text layers in ``dtype``; the statistics of the latent space stay as they are."""
     space = model.latent_space
-    parts: list[nn.Module] = [part for part in space.children() if part is not space.normalizer]
-    for part in (model.image_encoder, model.denoiser, *parts):
+    text = [part for part in space.children() if part is not space.normalizer]
+    parts: list[nn.Module] = [model.image_encoder, model.denoiser, *text]
+    for part in parts:
         part.to(dtype)
     model.forget_null_image()
 

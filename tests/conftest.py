@@ -80,7 +80,8 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-LONGEST = ("test_docs", "test_many_ranks", "test_invariance", "test_export", "test_cli_tools", "test_plugin_example")
+LONGEST = ("test_docs", "test_many_ranks", "test_invariance", "test_export", "test_cli_tools", "test_plugin_example",
+           "test_sweep")  # fmt: skip
 """Files that come first, so that no process of ``--dist loadfile`` is left alone with one at the end."""
 
 

@@ -183,6 +183,8 @@ class Runner:
                 if child.poll() is None:  # whatever went wrong here, nothing runs on unseen
                     os.killpg(child.pid, signal.SIGKILL)
                     child.wait()
+        if -code in STOPPING:  # a signal to the whole job may reach the command first
+            time.sleep(1)
         if noted.numbers:
             raise Asked(noted.numbers[0])
         if code:

@@ -29,7 +29,7 @@ def main() -> None:
                 torch.randn(256, 6, length, 32, dtype=dtype, requires_grad=True) for length in (24, keys, keys)
             )
 
-            def both(function, tensors) -> None:  # type: ignore[no-untyped-def]
+            def both(function, tensors) -> None:
                 function(*tensors).sum().backward()
 
             times = interleaved(

@@ -50,7 +50,7 @@ def blip(encoder: ImageEncoder, tokenizer: Any, size: Size = SIZES["paper"], see
         text_config={**size.text_config, **special, "vocab_size": words + 2, "eos_token_id": tokenizer.sep_token_id},
         vision_config={**vision, "num_attention_heads": size.vision[2], "image_size": size.image_size},
     )
-    model = BlipForConditionalGeneration(config)
+    model: Any = BlipForConditionalGeneration(config)
     model.vision_model = SharedVision(copy.deepcopy(encoder))
     return model.eval()
 

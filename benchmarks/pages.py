@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ def commit() -> str:
     return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
 
 
-def conditions(*facts: str, lines: Iterable[dict[str, Any]] = ()) -> str:
+def conditions(*facts: str, lines: Iterable[Mapping[str, Any]] = ()) -> str:
     """The first lines of a page's list: machine, facts, and commit and date, or those of the lines that it shows."""
     shown = list(lines)
     commits = ", ".join(dict.fromkeys(line["commit"] for line in shown)) or commit()

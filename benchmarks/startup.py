@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks.pages import conditions
@@ -27,7 +28,7 @@ PACKAGES = ("torch", "torchmetrics", "torchvision", "lightning", "transformers",
 def main() -> None:
     """Writes the medians, and the import time of ``fit --help`` by package, to ``benchmarks/results/startup.md``."""
     commands = {name: [sys.executable, *words] for name, words in COMMANDS.items()}
-    times = interleaved({name: lambda command=command: run(command) for name, command in commands.items()}, 5, 1)
+    times = interleaved({name: partial(run, command) for name, command in commands.items()}, 5, 1)
     bare = times["python -c pass"]
     lines = [
         "# Start-up",

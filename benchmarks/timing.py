@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 
-def interleaved(alternatives: dict[str, Callable[[], object]], rounds: int = 15, warmup: int = 3) -> dict[str, float]:
+def interleaved(
+    alternatives: Mapping[str, Callable[[], object]], rounds: int = 15, warmup: int = 3
+) -> dict[str, float]:
     """Median seconds of each alternative; they take turns, so that a slow moment hits all of them."""
     times: dict[str, list[float]] = {name: [] for name in alternatives}
     for turn in range(warmup + rounds):

@@ -74,7 +74,7 @@ class Training:
     def __init__(self, size: Size, batch: int, length: int = 24, dropout: bool = True) -> None:
         torch.manual_seed(0)
         share = 0.1 if dropout else 0.0
-        released = {"time": "sinusoids_norm", "time_entries": 1000, "norm_eps": 1e-12, "dropout": share}
+        released: dict[str, Any] = {"time": "sinusoids_norm", "time_entries": 1000, "norm_eps": 1e-12, "dropout": share}
         space = text_space(size, length, special_token=".", normalizer_eps=0.0, encoder_dropout=dropout)
         self.model = LatentDiffusionCaptioner(
             image_encoder(size),

@@ -19,7 +19,7 @@ from ladic.components.denoisers import Context, CrossAttentionDenoiser, Denoiser
 from ladic.components.image_encoders import ImageEncoder
 from ladic.components.latent_spaces import TextLatentSpace
 from ladic.components.noise_schedules import CosineSchedule, NoiseSchedule
-from ladic.components.samplers import DDIMSampler, Sampler
+from ladic.components.samplers import RenoiseSampler, Sampler
 from ladic.distillation import Teacher
 from ladic.draws import BatchDraws, Coin, StepDraws
 from ladic.errors import UsageError
@@ -64,7 +64,7 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
         denoiser: class and sizes of the network that predicts the clean latent; its width, length and conditioning
             width follow the two parts above.
         noise_schedule: cosine if not given (Table 7).
-        sampler: DDIM in 10 steps if not given.
+        sampler: re-noising in 20 steps if not given, the best of ``benchmarks/results/sampling.md``.
         guidance: classifier-free guidance in sampling.
         selector: picks among candidates; minimum Bayes risk if not given.
         num_candidates: captions drawn for each image, of which the selector picks one.
@@ -149,7 +149,7 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
         learned = null_image == "learned"
         self.null_token = nn.Parameter(torch.zeros(1, 1, image_encoder.width)) if learned else None
         self.noise_schedule = noise_schedule or CosineSchedule()
-        self.sampler = sampler or DDIMSampler()
+        self.sampler = sampler or RenoiseSampler(20)
         self.sampler.times(self.noise_schedule)  # more steps than its table has are refused now, not after training
         self.selector = selector or MinimumBayesRiskSelector()
         self.guidance = guidance

@@ -16,8 +16,9 @@ WORK = Path("runs")
 
 
 def commit() -> str:
-    """Short hash of what is checked out."""
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    """Short hash of what is checked out, with "-dirty" where files are changed; empty outside a checkout."""
+    words = ["git", "-C", str(RESULTS), "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(words, capture_output=True, text=True).stdout.strip()
 
 
 def conditions(*facts: str, lines: Iterable[Mapping[str, Any]] = ()) -> str:

@@ -41,7 +41,8 @@ def peak(function: str, **arguments: Any) -> Memory:
     words = [sys.executable, "-m", "benchmarks.peak", function, json.dumps(arguments)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        why = "killed, probably for lack of memory" if done.returncode == -9 else done.stderr.strip().splitlines()[-1]
+        told = done.stderr.splitlines() or [f"ended with {done.returncode}"]
+        why = "killed, probably for lack of memory" if done.returncode == -9 else told[-1]
         raise SystemExit(f"{function} {arguments}: {why}")
     return Memory(**json.loads(done.stdout.splitlines()[-1]))
 

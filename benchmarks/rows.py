@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import time
@@ -65,13 +66,18 @@ def key(cell: Cell) -> str:
 
 
 def stored(file: Path) -> dict[str, dict[str, Any]]:
-    """Lines of a file by the key of their cell."""
-    lines = [json.loads(line) for line in file.read_text().splitlines() if line] if file.is_file() else []
-    return {key(line["cell"]): line for line in lines}
+    """Lines of a file by the key of their cell; one that was cut off while it was written is passed over."""
+    lines: dict[str, dict[str, Any]] = {}
+    for text in file.read_text().splitlines() if file.is_file() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            line = json.loads(text)
+            lines[key(line["cell"])] = line
+    return lines
 
 
 def append(file: Path, line: dict[str, Any]) -> None:
-    """One more line."""
+    """One more line, apart from one that was cut off before it."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    whole = not file.is_file() or file.read_text()[-1:] in ("", "\n")
     with file.open("a") as out:
-        out.write(json.dumps(line) + "\n")
+        out.write(("" if whole else "\n") + json.dumps(line) + "\n")

@@ -25,7 +25,7 @@ def frozen_parts(model: nn.Module) -> dict[str, dict[str, Any]]:
     """For each part whose frozen weights have a source: its ``source`` arguments, and ``sha256`` of the weights."""
     parts = {}
     for name in PARTS:
-        component = getattr(model, name, None)
+        component: Any = getattr(model, name, None)
         source = component.frozen_source() if isinstance(component, Buildable) else None
         if source is not None:
             keys = frozen_keys(component)

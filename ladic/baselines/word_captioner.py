@@ -138,5 +138,5 @@ class WordCaptioner(Captioner, ABC):
         """
         counted = count.detach().float()
         if self.training and self._trainer is not None:
-            counted = self.trainer.strategy.reduce(counted, reduce_op="mean")  # type: ignore[assignment]
+            counted = self.trainer.strategy.reduce(counted, reduce_op="mean")
         return counted.clamp_min(1)

@@ -35,7 +35,7 @@ SUBCOMMANDS = ("fit", "validate", "test", "predict")
 class OneLineParser(LightningArgumentParser):
     """Complaints are one line with the nearest name, instead of sixty lines of usage."""
 
-    def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:  # type: ignore[override]
+    def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:
         # jsonargparse hands an argument of a component's component on as text, in which null has become None.
         if isinstance(args, list) and len(args) == 1 and str(args[0]).endswith("=None"):
             args = [f"{str(args[0]).removesuffix('None')}null"]

@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -211,6 +212,21 @@ def test_the_loss_is_the_mean_over_all_words_of_the_batch(smoothing: float) -> N
     assert len(each) == 4 + 2 + 11 + 4, "the third was cut, with its [SEP] kept"
     torch.testing.assert_close(ours["loss"], torch.stack(each).mean(), atol=1e-4, rtol=1e-4)
     assert float(ours["token_accuracy"]) == pytest.approx(sum(right) / len(right))
+
+
+@torch.no_grad()
+def test_ranks_with_captions_of_other_lengths_have_the_loss_of_the_whole_batch() -> None:
+    captioner = lively(autoregressive())
+    batch: Any = pictures(captioner, ["a red circle", "two small dogs run a a a a a", "a", "a blue square"])
+    whole = captioner.losses(batch)["loss"]
+    halves = [{name: value[rows] for name, value in batch.items()} for rows in (slice(0, 2), slice(2, 4))]
+    words = sum(int(half["attention_mask"][:, 1:].sum()) for half in halves)
+    captioner.train()  # without dropout
+    strategy = SimpleNamespace(reduce=lambda count, reduce_op: torch.tensor(words / 2))
+    captioner._trainer = SimpleNamespace(strategy=strategy)
+    each = torch.stack([captioner.losses(half)["loss"] for half in halves])
+    torch.testing.assert_close(each.mean(), whole)
+    assert not torch.allclose(each[0], each[1], rtol=0.02)
 
 
 def test_it_learns_to_say_what_it_is_shown() -> None:

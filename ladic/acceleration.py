@@ -9,11 +9,13 @@ Unlike autocast this casts every weight once, not in every step.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
+from ladic.components.denoisers.base import Context
 from ladic.errors import UsageError
 from ladic.precision import computes_bf16
 
@@ -79,11 +81,12 @@ def padded(rows: list[T], size: int) -> list[T]:
     return rows + rows[-1:] * (size - len(rows))
 
 
-def _kept(function: Any) -> Any:
+def _kept(function: Callable[..., Tensor | Context]) -> Callable[..., Tensor | Context]:
     """A CUDA graph's outputs lie where the next run writes: they are copied before that."""
 
     def called(*args: Any, **kwargs: Any) -> Any:
         torch.compiler.cudagraph_mark_step_begin()
-        return torch.utils._pytree.tree_map_only(Tensor, torch.clone, function(*args, **kwargs))
+        output = function(*args, **kwargs)
+        return Context(tuple(map(torch.clone, output.tensors))) if isinstance(output, Context) else output.clone()
 
     return called

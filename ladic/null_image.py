@@ -35,12 +35,16 @@ class NullImageMethods:
         return self._zeros[key].to(like.dtype)
 
     def null_context(self, like: Tensor) -> Context:
-        """The denoiser's context of no image, one row: made anew only where weights have changed.
+        """The denoiser's context of no image, one row; of a model by itself made anew only where weights have changed.
+
+        Under a trainer it is made for every batch: averaged weights come and go there without leaving a trace.
 
         Args:
             like: (B, N, C), tokens of the sort that the null image's have to be.
         """
         model = cast("LatentDiffusionCaptioner", self)
+        if model._trainer is not None:
+            return model.denoiser.context(self.null_tokens(like))
         device = like.device.type
         state = (like.device, like.dtype, like.shape[1:], torch.is_autocast_enabled(device), *self._weights())
         if self._null_context is None or self._null_context[0] != state:

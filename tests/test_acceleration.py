@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_captioner import SMALL, evaluation_batch, model, training_batch
+from tiny_captioner import SMALL, evaluation_batch, model, trainer, training_batch
 from torch import Tensor
 
 from ladic import acceleration, precision
-from ladic.acceleration import padded, weight_dtype
+from ladic.acceleration import _kept, padded, weight_dtype
 from ladic.components import CrossAttentionDenoiser, PrefixDenoiser
+from ladic.components.denoisers.base import Context
 from ladic.components.latent_spaces.word_loss import linear_cross_entropy
 from ladic.errors import UsageError
 from ladic.guidance import ClassifierFreeGuidance
@@ -108,6 +109,26 @@ def test_the_null_images_keys_and_values_are_made_once_and_anew_for_other_weight
     captioner.forget_null_image()
     captioner.generate(batch)
     assert rows == [4], "without guidance nobody needs it"
+
+
+def test_under_a_trainer_averaged_weights_make_their_own_null_image(tmp_path: Any) -> None:
+    captioner = model().eval()
+    tokens = captioner.image_tokens(evaluation_batch(captioner))
+    captioner.trainer = trainer(tmp_path)
+    first = captioner.null_context(tokens).tensors[0]
+    for weight in captioner.denoiser.parameters():
+        weight.data.copy_(2 * weight.data)  # as averaging does, which no counter sees
+    assert not torch.equal(captioner.null_context(tokens).tensors[0], first)
+
+
+def test_what_a_cuda_graph_gives_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: None)
+    kept = torch.zeros(2, 3)
+    for given in (kept, Context((kept, kept))):
+        got: Any = _kept(lambda given=given: given)()
+        for tensor in got.tensors if isinstance(got, Context) else [got]:
+            assert torch.equal(tensor, kept)
+            assert tensor.data_ptr() != kept.data_ptr()
 
 
 def test_guidance_at_all_times_does_not_look_at_the_time() -> None:

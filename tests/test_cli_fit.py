@@ -140,7 +140,9 @@ def test_a_runs_folder_stands_for_its_configuration_and_its_checkpoint(cli, trai
     by_folder = cli("test", "-c", trained)
     folder = json.loads((trained / "results_test.json").read_text())
     config = next(trained.rglob("version_0/config.yaml"))
-    cli("test", "-c", config, f"--ckpt_path={trained}")
+    assert cli("predict", "-c", trained).code == 0  # which writes a config.yaml of its own
+    assert cli("test", "-c", config, f"--ckpt_path={trained}").code == 0
+    assert cli("test", "-c", trained).code == 0
     assert by_folder.code == 0
     assert folder == json.loads((trained / "results_test.json").read_text())
     done = cli("score", trained, "--compare", trained, "--metrics=bleu")
@@ -153,12 +155,12 @@ def test_a_runs_folder_stands_for_its_configuration_and_its_checkpoint(cli, trai
 def test_a_folder_without_a_run_is_told(cli, tmp_path):
     folder = tmp_path / "empty"
     folder.mkdir()
-    told = error_line(cli("test", "-c", folder))
+    told = error_line(cli("test", "-c", folder).stderr)
     assert "the folder has no config.yaml of a training; give a YAML file or a run" in told
-    told = error_line(cli("score", folder))
+    told = error_line(cli("score", folder).stderr)
     assert f"the folder has no references_test.json; `ladic test -c {folder}` writes it" in told
     (tmp_path / "results.json").write_text("[]")
-    assert "--references: needed beside" in error_line(cli("score", tmp_path / "results.json"))
+    assert "--references: needed beside" in error_line(cli("score", tmp_path / "results.json").stderr)
 
 
 def test_a_checkpoint_alone_gives_the_captions_of_the_run_to_the_bit(trained):

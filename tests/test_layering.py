@@ -84,7 +84,10 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.human_page": ((*BASE, "ladic.human_study"), (*TRAINING, "torch")),
     "ladic.completion": ((*BASE, "ladic.catalog", "ladic.plugins", "ladic.cli.configs"), (*TRAINING, "torch")),
     "ladic.precision": ((), TRAINING),
-    "ladic.acceleration": (("ladic.errors", "ladic.precision", "ladic.captioner"), TRAINING),
+    "ladic.acceleration": (
+        ("ladic.errors", "ladic.precision", "ladic.captioner", "ladic.components.denoisers.base"),
+        TRAINING,
+    ),
     "ladic.null_image": (("ladic.components.denoisers.base", "ladic.captioner"), TRAINING),
     "ladic.doctor": ((*BASE, "ladic.precision", "ladic.doctor", "ladic.frozen", "ladic.metrics"), ()),
     "ladic.checkpoints": ((*BASE, "ladic.components"), TRAINING),

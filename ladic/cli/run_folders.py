@@ -7,6 +7,9 @@ from pathlib import Path
 from ladic.cli.bases import read_mapping
 from ladic.errors import UsageError
 
+OF_OTHERS = {"verbose", "return_predictions"}
+"""Options that `ladic test`, `validate` and `predict` write into their own config.yaml."""
+
 
 def with_runs(argv: list[str]) -> list[str]:
     """The words of a command line, with the configuration of a run in place of its folder in ``-c RUN``.
@@ -46,8 +49,9 @@ def run_config(run: Path) -> Path:
     Raises:
         UsageError: if there is none.
     """
-    files = sorted(run.rglob("config.yaml"), key=lambda file: file.stat().st_mtime)
-    trained = [file for file in files if "verbose" not in read_mapping(file)]  # what `ladic test` writes has that
+    places = ("config.yaml", "version_*/config.yaml", "*/version_*/config.yaml")  # Lightning's, below a logger's folder
+    files = sorted((file for place in places for file in run.glob(place)), key=lambda file: file.stat().st_mtime)
+    trained = [file for file in files if not OF_OTHERS & set(read_mapping(file))]
     if not trained:
         raise UsageError(f"--config '{run}': the folder has no config.yaml of a training; give a YAML file or a run")
     return trained[-1]

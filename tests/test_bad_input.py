@@ -44,6 +44,7 @@ TYPOS = {
     "postprocessors": ("CleanCaptions", "CleanCaption"),
     "time_samplings": ("UniformTime", "UniformTimes"),
     "datamodules": ("Shapes", "ShapesDataModule"),
+    "captioners": ("AutoregresiveCaptioner", "AutoregressiveCaptioner"),
 }
 
 

@@ -15,8 +15,9 @@ from torch import Tensor
 import ladic.features.writer
 from ladic.components import ConvEncoder, TimmEncoder
 from ladic.errors import UsageError
-from ladic.features import FeatureCache, FeatureWriter, begin_cache, decode, encode, fingerprint, write_json
+from ladic.features import FeatureCache, FeatureWriter, begin_cache, decode, encode, fingerprint
 from ladic.features.writer import relative_error
+from ladic.json_files import write_json
 
 IDS: list[int | str] = [10, 20, "c.jpg", 40, 50, 60, 70]
 ROWS_OF_2 = 2 * 2 * 16 * 8 * 2 / 2**20

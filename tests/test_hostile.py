@@ -23,7 +23,7 @@ from ladic.datamodules.readers.karpathy import read_karpathy
 from ladic.datamodules.readers.paragraphs import read_paragraphs
 from ladic.datamodules.readers.split_list import read_splits
 from ladic.errors import UsageError
-from ladic.features import write_json
+from ladic.json_files import write_json
 from ladic.metrics.caption_files import read_captions, read_ids, read_references
 from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize
 from ladic.testing import tiny_text_space

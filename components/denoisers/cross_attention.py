@@ -48,7 +48,7 @@ class CrossAttentionDenoiser(TransformerDenoiser):
         init_std: draw weights from a normal of this deviation, with biases 0 (BERT and released code: 0.02); None
             keeps PyTorch's defaults.
         recompute: keep nothing of the blocks for the backward pass but their inputs, and run them again there
-            (activation checkpointing, Chen et al. 2016): less memory for a third more work.
+            (activation checkpointing): less memory for a third more work.
 
     Example:
         >>> import torch

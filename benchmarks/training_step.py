@@ -5,8 +5,8 @@ parameter by parameter (``benchmarks/plain_training.py``). Ours: image tokens fr
 half of the rows and without a graph, fused AdamW (``--model.optimizer.fused=true``), in float32 and in bf16-mixed. The
 page says how far the losses of the two are apart where they have to be equal. Loading is in neither.
 
-The whole model at batch 64 by default; a plain step then takes about 45 s, and all of it 10 minutes on two cores and
-up to 20 GB of memory. ``--batch 16`` is a quarter of that. Fewer ``--layers`` would flatter us: they leave the ViT.
+The whole model at batch 64 by default; a plain step then takes about 45 s, and all of it an estimated 15 minutes on
+two cores and 12 GB. ``--batch 16`` is a quarter of that time. Fewer ``--layers`` would flatter us: they leave the ViT.
 """
 
 from __future__ import annotations

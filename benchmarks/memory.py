@@ -4,7 +4,7 @@ The full-size model with random weights; every number is of a process of its own
 pictures to strings. Training: two steps of the released recipe from cached image tokens (ours of
 ``benchmarks.training_step``). Writes ``results/memory.md`` and ``.png``.
 
-About 15 minutes in bf16 on two cores; a process takes up to 16 GB, less with smaller ``--batches``.
+An estimated 15 minutes in bf16 on two cores; a process takes 4 to 12 GB, less with smaller ``--batches``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 The full-size model with random weights, 5 guided evaluations, from pixels to strings; all but what a table varies is
 the paper's, at ``--batch`` pictures. The values of a table take turns in one run, and each table is a row of
-``--work``. Writes ``results/scaling.md`` and ``.png``. About 10 minutes in bf16 on two cores, 40 in fp32; 6 GB.
+``--work``. Writes ``results/scaling.md`` and ``.png``.
+
+An estimated 15 minutes in bf16 on two cores, an hour in fp32; 6 GB.
 """
 
 from __future__ import annotations

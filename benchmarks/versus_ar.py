@@ -7,7 +7,7 @@ in the faster of autocast and bf16 weights. All from pixels to strings, at rando
 lengths.
 
 Each length is a row of ``--work``; all that is in a row took turns in one run. Writes ``results/versus_ar.md`` and
-``.png``. About 15 minutes on two cores with bf16 units, an hour with ``--precision fp32``; 5 GB of memory.
+``.png``. An estimated 15 minutes on two cores with bf16 units, 40 in fp32; 6 GB of memory.
 """
 
 from __future__ import annotations

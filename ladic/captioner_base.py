@@ -85,6 +85,7 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
         self._draws: BatchDraws | None = None
         self._last_batch: float | None = None
         self.time_spent: Callable[[], float] | None = None  # share of a limit, of whoever keeps time
+        self.minutes_spent: Callable[[], float] | None = None  # in training, of the same
 
     # What a subclass says.
 
@@ -255,6 +256,7 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
         return {
             "data": told,
             "steps": self.trainer.global_step,
+            "minutes": None if self.minutes_spent is None else self.minutes_spent(),
             "global_batch": None if batch is None else batch * ranks,
             "precision": str(self.trainer.precision),
         }

@@ -54,10 +54,15 @@ def parse_json(text: str) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file whole or not at all."""
+    text = json.dumps(value, ensure_ascii=False, indent=None) + "\n"
+    write_whole(path, text.encode(errors="backslashreplace"))  # half a character is \\ud83d in JSON too
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes any file whole or not at all, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    text = json.dumps(value, ensure_ascii=False, indent=None) + "\n"
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a character is \\ud83d in JSON too
+    temporary.write_bytes(content)
     os.replace(temporary, path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,22 +20,42 @@ if TYPE_CHECKING:
 def read_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Every logged number of a run as (step, value), from all ``metrics.csv`` below its folder, oldest first.
 
-    A resumed run has several; where they overlap the later one counts.
+    A resumed run has several. What an earlier one has from the first training step of a later one on was lost with a
+    kill, and trained again.
 
     Raises:
-        UsageError: if the run logged nothing.
+        UsageError: if the run logged nothing, or a file of it is damaged.
     """
     files = sorted(run.rglob("metrics.csv"), key=lambda file: file.stat().st_mtime)
     if not files:
         raise UsageError(f"'{run}': no metrics.csv in it; give the folder of a run that `ladic fit` wrote")
     curves: dict[str, dict[int, float]] = {}
     for file in files:
+        points = _logged(file)
+        # Only of training: a test logs at step 0, and a validation at the step before.
+        begins = min((step for step, name, _ in points if name.startswith("train/")), default=math.inf)
+        curves = {
+            name: {step: value for step, value in curve.items() if step < begins} for name, curve in curves.items()
+        }
+        for step, name, value in points:
+            curves.setdefault(name, {})[step] = value
+    return {name: sorted(points.items()) for name, points in curves.items() if points}
+
+
+def _logged(file: Path) -> list[tuple[int, str, float]]:
+    """Step, name and value of every number in a ``metrics.csv``."""
+    try:
         with file.open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                for name, value in row.items():
-                    if name not in ("step", "epoch") and value:
-                        curves.setdefault(name, {})[int(row["step"])] = float(value)
-    return {name: sorted(points.items()) for name, points in curves.items()}
+            return [
+                (int(row["step"]), name, float(value))
+                for row in csv.DictReader(lines)
+                for name, value in row.items()
+                if name not in ("step", "epoch") and value
+            ]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UsageError(
+            f"'{file}': not numbers that `ladic fit` logged ({error!r}); mend the file or move it away"
+        ) from error
 
 
 def training_figure(curves: dict[str, list[tuple[int, float]]]) -> bytes:

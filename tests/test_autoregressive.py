@@ -255,6 +255,15 @@ def test_a_caption_is_the_same_in_every_batch() -> None:
 
 
 @torch.no_grad()
+def test_every_row_of_a_beam_is_an_evaluation_for_each_step() -> None:
+    captioner = lively(autoregressive(beam_size=3))
+    asked: list[int] = []
+    captioner.decoder.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
+    output = captioner.predict_step(pictures(captioner, rows=1), 0)
+    assert output["nfe"][0] * captioner.num_candidates == sum(asked) > 3
+
+
+@torch.no_grad()
 def test_a_beam_has_several_captions_and_never_a_special_token() -> None:
     captioner = lively(autoregressive(beam_size=4, min_length=1))
     with torch.no_grad():

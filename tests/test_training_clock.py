@@ -1,13 +1,19 @@
 """Runs that end after so much time: when, at which learning rates, and over several sittings."""
 
 import csv
+import json
 import math
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from lightning import Callback
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
+from ranks import run_ranks
 from test_bad_days import with_act
 from tiny_run import error_line, tiny_config, write_config
 
@@ -32,13 +38,33 @@ RATES = []
 
 
 class Tick(Callback):
-    """Moves the clock, and notes the learning rate of every step."""
+    """Moves the clock, and notes the learning rate of every step.
 
-    def on_train_batch_start(self, trainer, *_):
-        CLOCK.now += 10
+    Args:
+        later: seconds more that a step takes on each further rank.
+        notes: folder for a file of each rank with its learning rates.
+    """
+
+    def __init__(self, later: float = 0.0, notes: str | None = None) -> None:
+        self.later, self.notes = later, notes
+
+    def on_before_backward(self, trainer, *_):
+        CLOCK.now += 10 + self.later * trainer.global_rank
         RATES.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_validation_batch_start(self, *_):
+        CLOCK.now += 1000
+
+    def on_train_end(self, trainer, *_):
+        if self.notes is not None:
+            told = {"rates": RATES, "step": trainer.global_step, "now": CLOCK.now}
+            Path(self.notes, f"{trainer.global_rank}.json").write_text(json.dumps(told))
+
+
+class SlowSave(Checkpoint):
+    """Takes its time after every validation, when all other callbacks are through."""
+
+    def on_validation_end(self, *_):
         CLOCK.now += 1000
 
 
@@ -74,6 +100,7 @@ def test_a_run_ends_when_its_time_of_training_is_up_and_the_rate_with_it(cli, tm
     lines = {"class_path": "ladic.callbacks.ProgressLines", "init_args": {"seconds": 0}}
     done = cli("fit", "-c", timed(tmp_path, lines), "--model.lr_schedule.warmup=0.25")
     assert done.code == 0, done.stderr
+    assert CLOCK.now > 3000, "validations, which don't count"
     assert "0:01:00 of training in all; begins at step 0" in done.stdout
     told = [line.split("  ") for line in done.stdout.splitlines() if line.startswith("step ")]
     assert [(line[0], line[-1]) for line in told] == [
@@ -86,7 +113,26 @@ def test_a_run_ends_when_its_time_of_training_is_up_and_the_rate_with_it(cli, tm
     assert minutes(tmp_path / "run") == {step: pytest.approx((step + 1) / 6) for step in range(6)}
 
 
+def test_neither_setting_a_validation_up_counts_nor_saving_after_it(cli, tmp_path, monkeypatch):
+    reset = _EvaluationLoop.reset
+
+    def slow(loop):  # which starts the processes that load pictures
+        CLOCK.now += 1000
+        reset(loop)
+
+    monkeypatch.setattr(_EvaluationLoop, "reset", slow)
+    done = cli("fit", "-c", timed(tmp_path, {"class_path": "test_training_clock.SlowSave"}))
+    assert done.code == 0, done.stderr
+    assert CLOCK.now == 6 * 10 + 3 * 3000
+    assert minutes(tmp_path / "run") == {step: pytest.approx((step + 1) / 6) for step in range(6)}
+
+
 def test_sittings_add_up_to_the_minute(cli, tmp_path):
+    (tmp_path / "unbroken").mkdir()
+    assert cli("fit", "-c", timed(tmp_path / "unbroken")).code == 0
+    unbroken = RATES.copy()
+    RATES.clear()
+    CLOCK.now = 0.0
     done = cli("fit", "-c", timed(tmp_path, with_act(3, signal.SIGTERM)), "--checkpoint_minutes=null")
     assert done.code == 128 + signal.SIGTERM
     assert "stopped at step 3" in done.stderr
@@ -96,11 +142,28 @@ def test_sittings_add_up_to_the_minute(cli, tmp_path):
     assert done.code == 0, done.stderr
     assert read_checkpoint(find_checkpoint(tmp_path / "run"))["global_step"] == 6
     assert minutes(tmp_path / "run")[5] == pytest.approx(1)
-    assert len(RATES) == 6
+    assert pytest.approx(unbroken) == RATES
+    assert len(set(unbroken)) == 6
     ends = CLOCK.now
     assert cli("fit", "-c", again, "--ckpt_path=auto").code == 0, "a run whose time is up is over"
     assert len(RATES) == 6
     assert ends == CLOCK.now
+
+
+def test_ranks_go_by_the_clock_of_the_first(tmp_path):
+    config = timed(tmp_path, limit_val_batches=0)
+    whole = yaml.safe_load(config.read_text())
+    (tick,) = [one for one in whole["trainer"]["callbacks"] if one["class_path"] == "test_training_clock.Tick"]
+    tick["init_args"] = {"later": 7.0, "notes": str(tmp_path)}
+    whole["data"]["init_args"]["batch_size"] = 4  # with two ranks, as many steps an epoch
+    words = ["fit", "-c", write_config(tmp_path, whole), "--trainer.devices=2"]
+    for rank in run_ranks(words, tmp_path):
+        assert rank.code == 0, rank.text
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert (first["now"], second["now"]) == (60, 102)
+    assert first["step"] == second["step"] == 6
+    assert first["rates"] == second["rates"]
+    assert len(set(first["rates"])) == 6
 
 
 def test_steps_end_a_run_that_has_time_left(cli, tmp_path):

@@ -25,7 +25,8 @@ class AutoregressiveCaptioner(WordCaptioner):
     """Captions images word by word: a causal transformer decoder (Vaswani et al. 2017) that reads the image.
 
     It is trained by teacher forcing, all words of a caption in one pass, and captions by greedy or beam search. The
-    keys and values of earlier words and of the image are computed once. Evaluations of the network (NFE) are its steps.
+    keys and values of earlier words and of the image are computed once. Evaluations of the network (NFE) are its steps,
+    for each caption of the beam.
 
     Args:
         image_encoder: pictures to tokens.

@@ -143,7 +143,7 @@ class CaptionEvaluation(Callback):
                 "images": len(captions),
                 # Outside training, trainer.global_step stays 0 whatever was loaded.
                 "step": trainer.global_step if trainer.state.fn == "fit" else getattr(pl_module, "loaded_step", 0),
-                # Of one candidate, and for choosing among all of an image.
+                # Of one candidate (of a beam, one of its rows), and for choosing among all of an image.
                 **{
                     name: _mean([numbers[name] for numbers in gathered.numbers.values()])
                     for name in ("nfe", "selection_nfe")
@@ -178,7 +178,9 @@ def provenance(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         },
         "sampler": config.get("components", {}).get("sampler"),
         "guidance": config.get("guidance"),
-        "num_candidates": config.get("settings", {}).get("num_candidates"),
+        "num_candidates": getattr(pl_module, "num_candidates", None),  # a beam's captions are candidates, too
+        "training": _training(pl_module),
+        "eval_batch_size": getattr(getattr(trainer, "datamodule", None), "eval_batch_size", None),
         "parameters": {
             "trained": sum(each.numel() for each in pl_module.parameters() if each.requires_grad),
             "all": sum(each.numel() for each in pl_module.parameters()),
@@ -188,6 +190,15 @@ def provenance(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         "checkpoint": checkpoint_of(trainer),
         "versions": {name: _version(name) for name in LIBRARIES},
     }
+
+
+def _training(pl_module: LightningModule) -> dict[str, Any] | None:
+    """How long, with what batch and in what precision the weights were trained, as far as they tell."""
+    facts = getattr(pl_module, "training_facts", None)
+    if not callable(facts):
+        return None
+    told = facts()
+    return {name: told.get(name) for name in ("steps", "minutes", "global_batch", "precision")}
 
 
 def checkpoint_of(trainer: Trainer) -> dict[str, str | None] | None:

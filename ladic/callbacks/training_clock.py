@@ -15,9 +15,11 @@ from ladic.errors import UsageError
 class TrainingClock(Callback):
     """Counts the time of training steps, over all sittings of a run, and ends the run when its time is up.
 
-    Validations don't count, so that runs with a limit train equally long, however long they take for captions. What
-    came after the checkpoint that a run goes on from doesn't count either: its steps are lost, too. The learning rate
-    follows the share of the time (``ladic.optim``), and ``train/minutes`` is logged.
+    It runs from the beginning of the first step of a sitting, waits for data between steps included, and stands still
+    from the last step before a validation to the first after it: neither making captions counts, nor setting that up,
+    nor saving what came of it, so that runs with a limit train equally long, however long they take for that. Saving
+    between two steps counts. What came after the checkpoint that a run goes on from doesn't: its steps are lost, too.
+    The learning rate follows the share of the time (``ladic.optim``), and ``train/minutes`` is logged.
 
     ``ladic fit`` adds this by itself and puts it in the place of Lightning's Timer, so that ``trainer.max_time`` is its
     limit.
@@ -32,12 +34,16 @@ class TrainingClock(Callback):
         self.minutes = minutes
         self._seconds = 0.0  # of what is over
         self._since: float | None = None  # when the clock was started, while it runs
-        self._training = False
+        self._last = 0.0  # when the last step ended
         self._agreed = 0.0  # what all ranks go by
 
     def seconds(self) -> float:
         """Of training until now, on this rank."""
         return self._seconds + (0.0 if self._since is None else time.monotonic() - self._since)
+
+    def spent(self) -> float:
+        """The same in minutes."""
+        return self.seconds() / 60
 
     def share(self) -> float:
         """Of the limit, as of the last optimiser step; the same on all ranks, and above 1 after the end."""
@@ -45,7 +51,10 @@ class TrainingClock(Callback):
         return self._agreed / (60 * self.minutes)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit" and self.minutes is not None:
+        if stage != "fit":
+            return
+        pl_module.minutes_spent = self.spent  # type: ignore[assignment]
+        if self.minutes is not None:
             pl_module.time_spent = self.share  # type: ignore[assignment]
 
     def state_dict(self) -> dict[str, Any]:
@@ -59,34 +68,32 @@ class TrainingClock(Callback):
         self._agree(trainer)
         self._end_if_over(trainer)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._training, self._since = True, time.monotonic()
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if self._since is None:
+            self._since = time.monotonic()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._pause()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._training:
-            self._since = time.monotonic()
+        """No hook comes before the validation's loaders are set up, so the clock is put back to the end of the step."""
+        self._pause(self._last)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Here, because the learning rate of the next step is set right after this one."""
         self._agree(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        pl_module.log("train/minutes", self.seconds() / 60, batch_size=1)
+        self._last = time.monotonic()
+        pl_module.log("train/minutes", self.spent(), batch_size=1)
         self._end_if_over(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._training = False
-        self._pause()
+        self._pause(time.monotonic())
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._training = False
-        self._pause()
+        self._pause(time.monotonic())
 
-    def _pause(self) -> None:
-        self._seconds, self._since = self.seconds(), None
+    def _pause(self, at: float) -> None:
+        if self._since is not None:
+            self._seconds, self._since = self._seconds + at - self._since, None
 
     def _agree(self, trainer: Trainer) -> None:
         """Takes the time of the first rank: with their own, ranks would part in learning rates and in their end."""

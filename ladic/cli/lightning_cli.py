@@ -163,19 +163,31 @@ def run(argv: list[str], early: EarlySignals | None = None) -> None:
         raise UsageError(told) from error
 
 
-def parse(argv: list[str]) -> Namespace:
+def parse(argv: list[str], subcommand: str | None = None) -> Namespace:
     """The configuration of a run (``-c FILE`` and flags) with every default filled in; nothing is built.
+
+    Args:
+        argv: the words.
+        subcommand: one of ``SUBCOMMANDS``, whose own flags are accepted too, and whose configuration lies below its
+            name; without, what they have in common.
+
+    Raises:
+        UsageError: for anything the user can mend.
 
     Example:
         ``parse(["-c", "configs/demo.yaml", "--data.batch_size=8"]).data.init_args.batch_size`` is 8.
     """
-    argv, settings = _prepared(argv)
+    argv, settings = _prepared(argv if subcommand is None else [subcommand, *argv])
 
     class Parsing(CaptionerCLI):
         parse_only = True
 
+        @staticmethod
+        def subcommands() -> dict[str, set[str]]:
+            return {name: own for name, own in LightningCLI.subcommands().items() if name == subcommand}
+
     try:
-        Parsing(args=argv, run=False, **settings)
+        Parsing(args=argv, run=subcommand is not None, **settings)
     except _Parsed as parsed:
         return parsed.config
     raise AssertionError("the parser built its classes")

@@ -14,6 +14,7 @@ from ladic.captioner_base import Captioner
 from ladic.checkpoints import read_checkpoint
 from ladic.cli.captioner_choice import names_captioner, with_captioner
 from ladic.cli.lightning_cli import parse
+from ladic.errors import UsageError
 
 DECODER = {"hidden_width": 16, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
 WORDS = ["--model.length=12", *(f"--model.decoder.{name}={value}" for name, value in DECODER.items())]
@@ -167,6 +168,28 @@ def test_a_layer_without_a_class_is_of_the_one_below(tmp_path: Path) -> None:
     text, named = with_captioner(words)[2:]
     assert yaml.safe_load(text)["model"]["class_path"] == "LatentDiffusionCaptioner"
     assert named == f"--config={below}", "as it was"
+
+
+@pytest.mark.parametrize("flag", ["--model=AutoregressiveCaptioner", "--model.class_path=AutoregressiveCaptioner"])
+def test_a_class_before_a_file_is_the_class_behind_it(tmp_path: Path, flag: str) -> None:
+    config = ["-c", str(write_config(tmp_path))]
+    (tmp_path / "tokenizer.json").write_text(TOKENIZER)
+    rest = [f"--model.tokenizer={tmp_path / 'tokenizer.json'}", *WORDS]
+    before, behind = parse([flag, *config, *rest]).model, parse([*config, flag, *rest]).model
+    assert before.class_path == "ladic.AutoregressiveCaptioner"
+    assert before.init_args.image_encoder.init_args.channels == (8, 16), "the file's"
+    assert before == behind
+    assert parse([flag, *rest, *config]).model == behind, "flags before the file stay"
+    assert parse([*flag.split("="), *config, *rest]).model == behind, "as two words"
+
+
+def test_a_class_before_a_file_that_names_another(tmp_path: Path) -> None:
+    above = write_config(tmp_path, {"model": {"beam_sise": 7}}, "above.yaml")
+    with pytest.raises(UsageError, match="beam_sise"):
+        parse(["--model=AutoregressiveCaptioner", "-c", str(above)])
+    model = parse(["--model=LatentDiffusionCaptioner", "-c", str(layered(tmp_path, beam_size=4))]).model
+    assert model.class_path.endswith(".AutoregressiveCaptioner")
+    assert model.init_args.beam_size == 4
 
 
 def test_configurations_of_two_captioners_side_by_side(cli: Any, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 A configuration's plain ``model:`` holds the arguments of ``LatentDiffusionCaptioner``, whose flags are then options of
 the command. As soon as a class is named, by ``class_path`` in a file or ``--model=NAME``, it may be any captioner's; a
-file's plain ``model:`` is then of the class that files and words before it named. jsonargparse drops arguments that another class
-doesn't have, so that a configuration can go on top of another captioner's and keep its encoder.
+file's plain ``model:`` is then of the class that files and words before it named. jsonargparse drops arguments that
+another class doesn't have, so that a configuration can go on top of another captioner's and keep its encoder.
 """
 
 from __future__ import annotations

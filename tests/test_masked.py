@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,11 +10,14 @@ import torch
 from tiny_baselines import lively, masked, pictures, taught
 from tiny_captioner import CAPTIONS, evaluation_batch, fit
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
+from ladic import acceleration
 from ladic.baselines import MaskedDiffusionCaptioner
 from ladic.baselines.unmasking import hidden_share, unmask
 from ladic.captioner_base import Captioner
+from ladic.cli.model_options import refuse_foreign
 from ladic.draws import BatchDraws
 from ladic.errors import UsageError
 from ladic.length_control import LengthRange
@@ -158,6 +162,29 @@ def test_a_checkpoint_comes_back_from_the_file_alone(tmp_path: Path) -> None:
 def test_what_can_not_be_is_told(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         masked(**settings)
+
+
+@pytest.mark.parametrize("option", ["guidance_scale", "seed", "min_length"])
+def test_zero_is_an_option_that_was_given(option: str) -> None:
+    with pytest.raises(UsageError, match=f"--{option.replace('_', '-')}: not for MaskedDiffusionCaptioner"):
+        refuse_foreign(SimpleNamespace(**{option: 0}), masked())
+    refuse_foreign(SimpleNamespace(num_steps=4, back_and_refine=False, seed=None), masked())
+
+
+def test_compiled_parts_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter, real = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **_: real(function, backend=counter))
+    monkeypatch.setattr(acceleration.shutil, "which", lambda name: name)
+    torch._dynamo.reset()
+    plain, compiled = lively(masked(num_steps=5)), lively(masked(num_steps=5)).accelerate("fp32", compile=True)
+    batch = pictures(plain)
+    with torch.no_grad():
+        first = compiled.candidates(batch)
+        frames = counter.frame_count
+        assert frames > 0
+        assert compiled.candidates(batch).captions == first.captions == plain.candidates(batch).captions
+    assert counter.frame_count == frames, "every step has the shapes of the first"
+    torch._dynamo.reset()
 
 
 def test_it_has_one_caption_as_long_as_it_finds_it() -> None:

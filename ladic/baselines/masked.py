@@ -6,7 +6,7 @@ from typing import get_args
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ladic.baselines.decoder import DecoderSettings
@@ -53,7 +53,7 @@ class MaskedDiffusionCaptioner(WordCaptioner):
 
     causal = False
     settings = ("num_steps", "mask_schedule", "seed")
-    options = frozenset({"num_steps"})
+    options = frozenset({"num_steps", "precision", "compile"})
     num_candidates = 1
 
     def __init__(
@@ -98,6 +98,9 @@ class MaskedDiffusionCaptioner(WordCaptioner):
             f"{self.num_steps} steps.\nMade with ladic, as a baseline for its latent diffusion."
         )
 
+    def compiled_methods(self) -> list[tuple[nn.Module, str]]:
+        return [(self.image_encoder, "forward"), (self.decoder, "context"), (self.decoder, "forward")]
+
     def losses(self, batch: CaptionBatch, draws: BatchDraws | None = None) -> dict[str, Tensor]:
         """Cross-entropy of the hidden words, padding among them, and the share of real ones predicted right.
 
@@ -130,7 +133,7 @@ class MaskedDiffusionCaptioner(WordCaptioner):
             UsageError: if more are asked for, or a length.
         """
         if number not in (None, 1) or length is not None:
-            what = f"num_candidates={number}" if length is None else f"length of {length.least} to {length.most} tokens"
+            what = f"num_candidates={number}" if length is None else f"length of {length.in_words}"
             raise UsageError(f"{what}: MaskedDiffusionCaptioner says one caption of a picture, as long as it finds it")
         tokens = self.image_tokens(batch)
         words = torch.full((len(tokens), self.length), self.word("mask"), device=tokens.device)

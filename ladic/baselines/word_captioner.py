@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 
 from ladic.baselines.decoder import CaptionDecoder, DecoderSettings
 from ladic.baselines.words import read_vocabulary, special_words
@@ -85,6 +85,9 @@ class WordCaptioner(Captioner, ABC):
 
     def token_lengths(self, captions: list[str]) -> list[int]:
         return token_lengths(self.tokenizer, captions)
+
+    def cast_parts(self) -> list[nn.Module]:
+        return [self.image_encoder, self.decoder]
 
     def _caption_batch(self, batch: CaptionBatch) -> CaptionOutput:
         found = self.candidates(batch)

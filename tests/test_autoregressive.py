@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_baselines import autoregressive, lively, pictures, taught
+from tiny_baselines import autoregressive, lively, masked, pictures, taught
 from tiny_captioner import CAPTIONS, evaluation_batch, fit
 from torch import Tensor
 from torch.nn import functional as F
@@ -148,9 +148,23 @@ def test_the_pass_is_that_of_gpt2_with_cross_attention() -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
+class EndAfter:
+    """Leaves nothing but the end to say after so many words."""
+
+    def __init__(self, words: int, end: int) -> None:
+        self.words, self.end = words, end
+
+    def __call__(self, said: Tensor, scores: Tensor) -> Tensor:
+        if said.shape[1] <= self.words:
+            return scores
+        return scores.masked_fill(torch.arange(scores.shape[-1]) != self.end, -torch.inf)
+
+
 @pytest.mark.parametrize(("beam_size", "length_penalty"), [(1, 1.0), (3, 1.0), (4, 0.3)])
 @torch.no_grad()
 def test_the_search_finds_what_that_of_transformers_finds(beam_size: int, length_penalty: float) -> None:
+    from transformers import LogitsProcessorList
+
     captioner = like_gpt2()
     captioner.length_penalty = length_penalty
     captioner.decoder.head.output.weight[captioner.word("sep")] *= 2  # so that captions end, at different times
@@ -175,7 +189,8 @@ def test_the_search_finds_what_that_of_transformers_finds(beam_size: int, length
         num_return_sequences=beam_size,
         early_stopping=beam_size > 1,
         length_penalty=length_penalty,
-        max_new_tokens=9,
+        max_new_tokens=10,
+        logits_processor=LogitsProcessorList([EndAfter(9, end)]),  # whose own beams pay for no end where they are cut
         suppress_tokens=banned.nonzero().flatten().tolist(),
         return_dict_in_generate=True,
         output_scores=True,
@@ -264,13 +279,70 @@ def test_a_caption_has_as_many_tokens_as_asked_for(length: LengthRange) -> None:
         end=captioner.word("sep"),
         beam_size=2,
         max_length=length.most or 10,
-        min_length=length.least,
+        min_length=length.least or 0,
         banned=captioner.banned(but=["sep"]),
     )
     sizes = [len(words) for each in found for words in each.words]
-    assert all(length.least <= size <= (length.most or 10) for size in sizes)
+    assert all((length.least or 0) <= size <= (length.most or 10) for size in sizes)
     texts = [captioner.texts(each.words) for each in found]
     assert captioner.candidates(pictures(captioner), length=length).captions == texts
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        (None, (3, 5)),
+        (LengthRange(most=4), (3, 4)),
+        (LengthRange(least=4), (4, 5)),
+        (LengthRange(least=0), (0, 5)),
+        (LengthRange(most=2), (2, 2)),
+        (LengthRange(least=7), (7, 7)),
+        (LengthRange(1, 6), (1, 6)),
+    ],
+)
+@torch.no_grad()
+def test_a_bound_that_is_not_asked_for_stays_the_models(asked: LengthRange | None, meant: tuple[int, int]) -> None:
+    captioner = lively(autoregressive(beam_size=4, min_length=3, max_length=5))
+    free = lively(autoregressive(beam_size=4))
+    batch = pictures(captioner)
+    assert captioner.candidates(batch, length=asked) == free.candidates(batch, length=LengthRange(*meant))
+
+
+@torch.no_grad()
+def test_scores_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    captioner = lively(autoregressive())
+    captioner.decoder.head.bias.fill_(torch.nan)
+    with pytest.raises(UsageError, match="scores of the next word aren't finite"):
+        captioner.predict_step(pictures(captioner), 0)
+
+
+@torch.no_grad()
+def test_nothing_that_may_be_said_is_an_empty_caption(tmp_path: Path) -> None:
+    space = tiny_text_space()
+    space.head.restrict(torch.tensor(sorted(space.tokenizer.all_special_ids)))
+    space.save_fit(tmp_path / "space.safetensors")
+    captioner = autoregressive(vocabulary=str(tmp_path / "space.safetensors"), min_length=2).eval()
+    assert captioner.predict_step(pictures(captioner), 0)["captions"] == [""] * 4
+    assert captioner.candidates(pictures(captioner)).scores == [[-torch.inf]] * 4
+
+
+@pytest.mark.parametrize("make", [autoregressive, masked])
+@torch.no_grad()
+def test_weights_in_half_precision_say_nearly_the_same(make: Any) -> None:
+    exact, halved = lively(make()), lively(make()).accelerate("bf16")
+    assert {weight.dtype for weight in halved.parameters()} == {torch.bfloat16}
+    batch = pictures(exact)
+    pixels = {"image": torch.randn(4, 3, 16, 16), "image_id": batch["image_id"]}
+    for each in (batch, pixels):
+        ours, theirs = halved.candidates(each), exact.candidates(each)
+        assert [len(own) for own in ours.captions] == [len(own) for own in theirs.captions]
+        best = torch.tensor([[own[0] for own in found.scores] for found in (ours, theirs)])
+        torch.testing.assert_close(best[0], best[1], atol=0.05, rtol=0.05)
+
+
+def test_steps_of_growing_shapes_are_not_compiled() -> None:
+    with pytest.raises(UsageError, match="compile: not for AutoregressiveCaptioner"):
+        autoregressive().accelerate("fp32", compile=True)
 
 
 def test_its_words_are_those_of_the_latent_space_it_is_compared_with(tmp_path: Path) -> None:
@@ -351,6 +423,30 @@ def test_a_checkpoint_of_another_captioner_is_refused_by_name(tmp_path: Path) ->
         Captioner.load_from_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("named", [3, None, ["a"], ".relative", "no_such_package.Captioner", "ladic.captioners.Gone"])
+def test_a_captioner_that_can_not_be_found_is_told(tmp_path: Path, named: Any) -> None:
+    folder = autoregressive().save_pretrained(tmp_path / "folder")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "captioner": named}))
+    for cls in (Captioner, AutoregressiveCaptioner):
+        with pytest.raises(UsageError, match=r"captioner is|can't be imported") as caught:
+            cls.from_pretrained(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_captioner_of_a_script_is_read_as_the_class_that_asks(tmp_path: Path) -> None:
+    class Mine(AutoregressiveCaptioner):
+        pass
+
+    folder = autoregressive().save_pretrained(tmp_path / "folder")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "captioner": f"{Mine.__module__}.{Mine.__qualname__}"}))
+    with pytest.warns(UserWarning, match="was made in a script; read as AutoregressiveCaptioner"):
+        assert type(AutoregressiveCaptioner.from_pretrained(folder)) is AutoregressiveCaptioner
+    with pytest.raises(UsageError, match="can't be imported"):
+        Captioner.from_pretrained(folder)
+
+
 def test_muon_takes_the_hidden_matrices_and_leaves_the_words() -> None:
     for tied in (True, False):
         captioner = autoregressive(sizes={"tied": tied})
@@ -372,6 +468,10 @@ def test_muon_takes_the_hidden_matrices_and_leaves_the_words() -> None:
         ({"vocabulary": "none.safetensors"}, r"vocabulary='none\.safetensors': no such file; make it with `ladic fit-"),
         ({"tokenizer": "no/such"}, "can't be loaded"),
         ({"sizes": {"num_heads": 5}}, "divides by the heads"),
+        ({"sizes": {"hidden_width": -32}}, "decoder hidden_width=-32: need at least 1"),
+        ({"sizes": {"num_heads": 0}}, "decoder num_heads=0: need at least 1"),
+        ({"sizes": {"image_width": 0}}, "decoder image_width=0: need at least 1"),
+        ({"sizes": {"ffn_width": 0}}, "decoder ffn_width=0: need at least 1"),
         ({"sizes": {"norm": "mid"}}, "decoder norm='mid'"),
         ({"sizes": {"dropout": 1.5}}, r"decoder dropout=1\.5"),
         ({"decay": "some"}, "decay='some'"),

@@ -13,7 +13,7 @@ from ladic.baselines import AutoregressiveCaptioner
 from ladic.captioner_base import Captioner
 from ladic.checkpoints import read_checkpoint
 from ladic.cli.captioner_choice import names_captioner, with_captioner
-from ladic.cli.lightning_cli import parse
+from ladic.cli.lightning_cli import OneLineParser, parse
 from ladic.errors import UsageError
 
 DECODER = {"hidden_width": 16, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
@@ -48,7 +48,7 @@ def test_a_run_leaves_what_that_of_a_diffusion_leaves(run: Path) -> None:
     scores = json.loads((run / "scores_test.json").read_text())
     assert {"BLEU-4", "CIDEr-D"} <= set(scores["scores"])
     assert (scores["step"], scores["images"]) == (2, 4)
-    assert 1 <= scores["nfe"] <= 10, "decoder steps, counted"
+    assert 1 <= scores["nfe"] <= 11, "decoder steps, counted"
     assert scores["selection_nfe"] == 0
     assert scores["config"]["captioner"] == "ladic.baselines.autoregressive.AutoregressiveCaptioner"
     assert scores["config"]["settings"]["beam_size"] == 3, "a flag beats the checkpoint"
@@ -96,7 +96,7 @@ def test_a_picture_is_captioned_with_its_beam(run: Path, cli: Any, tmp_path: Pat
     record = json.loads(done.stdout)
     assert len(record["captions"]) == 2
     assert record["captions"] == record["candidates"][:2]
-    assert record["nfe"] <= 3
+    assert record["nfe"] <= 4, "three tokens and the end"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,8 @@ def test_a_picture_is_captioned_with_its_beam(run: Path, cli: Any, tmp_path: Pat
         ("caption", ["--num-steps=3"], "--num-steps: not for AutoregressiveCaptioner, which takes --num-candidates"),
         ("caption", ["--sampler=DDIMSampler"], "--sampler: not for AutoregressiveCaptioner"),
         ("caption", ["--guidance-scale=2"], "--guidance-scale: not for AutoregressiveCaptioner"),
+        ("caption", ["--guidance-scale=0"], "--guidance-scale: not for AutoregressiveCaptioner"),
+        ("caption", ["--compile"], "--compile: not for AutoregressiveCaptioner"),
         ("caption", ["--back-and-refine"], "--back-and-refine: not for AutoregressiveCaptioner"),
         ("caption", ["--rerank=mbr"], "--rerank: not for AutoregressiveCaptioner"),
         ("caption", ["--max-length=30"], "train with --model.length=32"),
@@ -190,6 +192,19 @@ def test_a_class_before_a_file_that_names_another(tmp_path: Path) -> None:
     model = parse(["--model=LatentDiffusionCaptioner", "-c", str(layered(tmp_path, beam_size=4))]).model
     assert model.class_path.endswith(".AutoregressiveCaptioner")
     assert model.init_args.beam_size == 4
+
+
+def test_what_is_typed_stays_whatever_it_ends_in(tmp_path: Path) -> None:
+    folder = str(tmp_path / "lr=None")
+    words = ["-c", str(layered(tmp_path)), "--model.image_encoder.weights=null"]
+    config = parse([*words, f"--model.tokenizer={folder}", f"--trainer.default_root_dir={folder}"])
+    assert config.model.init_args.image_encoder.init_args.weights is None
+    assert (config.model.init_args.tokenizer, config.trainer.default_root_dir) == (folder, folder)
+    parser = OneLineParser()
+    parser.add_argument("--name", type=str)
+    assert parser.parse_args(["--name=lr=None"]).name == "lr=None"
+    named = parse([*words, f"--model.image_encoder.weights={folder}"])
+    assert named.model.init_args.image_encoder.init_args.weights == folder
 
 
 def test_configurations_of_two_captioners_side_by_side(cli: Any, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class AutoregressiveCaptioner(WordCaptioner):
 
     causal = True
     settings = ("label_smoothing", "beam_size", "length_penalty", "min_length", "max_length")
-    options = frozenset({"num_candidates", "length", "min_length", "max_length"})
+    options = frozenset({"num_candidates", "length", "min_length", "max_length", "precision"})
 
     def __init__(
         self,
@@ -144,9 +144,9 @@ class AutoregressiveCaptioner(WordCaptioner):
         Args:
             batch: images, or their tokens.
             number: size of the beam; ``beam_size`` if None.
-            length: tokens a caption may have; ``min_length`` to ``max_length`` if None.
+            length: tokens a caption may have; what it leaves open is as in ``min_length`` and ``max_length``.
         """
-        wanted = length or LengthRange(self.min_length, self.max_length)
+        wanted = (length or LengthRange()).within(self.min_length, self.max_length)
         wanted.check(self.length, self.length_option)
         tokens = self.image_tokens(batch)
         found = beam_search(
@@ -156,7 +156,7 @@ class AutoregressiveCaptioner(WordCaptioner):
             end=self.word("sep"),
             beam_size=number or self.beam_size,
             max_length=wanted.most or self.length - 2,
-            min_length=wanted.least,
+            min_length=wanted.least or 0,
             length_penalty=self.length_penalty,
             banned=self.banned(but=["sep"]),
             device=tokens.device,

@@ -1,6 +1,7 @@
 """The autoregressive baseline: its pass and its search against transformers', its words, its checkpoints."""
 
 import json
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ladic.errors import UsageError
 from ladic.length_control import LengthRange
 from ladic.optim import parameter_groups
 from ladic.postprocess import CleanCaption
+from ladic.rerank import MinimumBayesRiskSelector, ReconstructionSelector
 from ladic.testing import tiny_text_space
 
 SHAPES: list[dict[str, Any]] = [
@@ -241,9 +243,10 @@ def test_it_learns_to_say_what_it_is_shown() -> None:
     assert output["nfe"] == lengths, "steps to the end of each caption, [SEP] included"
 
 
+@pytest.mark.parametrize("settings", [{}, {"sampling": "sample", "num_candidates": 3, "top_p": 0.9}], ids=str)
 @torch.no_grad()
-def test_a_caption_is_the_same_in_every_batch() -> None:
-    captioner = lively(autoregressive())
+def test_a_caption_is_the_same_in_every_batch(settings: dict[str, Any]) -> None:
+    captioner = lively(autoregressive(**settings))
     tokens = torch.randn(5, 16, 8)
     together = captioner.candidates({"image_tokens": tokens, "image_id": [0, 1, 2, 3, 4]})
     for row in range(5):
@@ -255,7 +258,7 @@ def test_a_caption_is_the_same_in_every_batch() -> None:
 
 @torch.no_grad()
 def test_a_beam_has_several_captions_and_never_a_special_token() -> None:
-    captioner = lively(autoregressive(beam_size=4, min_length=1))
+    captioner = lively(autoregressive(num_candidates=4, min_length=1))
     with torch.no_grad():
         for name in ("pad", "cls", "unk", "mask"):
             captioner.decoder.head.bias[captioner.word(name)] = 50.0
@@ -263,8 +266,57 @@ def test_a_beam_has_several_captions_and_never_a_special_token() -> None:
     assert all(len(set(map(str, own))) >= 2 for own in found.captions)
     assert all(later <= earlier for own in found.scores for earlier, later in pairwise(own))
     assert all(caption for own in found.captions for caption in own[:1])
-    captioner.num_candidates = 2
-    assert len(captioner.candidates(pictures(captioner)).captions[0]) == 2
+    best = found.captions
+    captioner.beam_size, captioner.num_candidates = 4, 2
+    assert captioner.candidates(pictures(captioner)).captions == [own[:2] for own in best], "of a beam of four"
+
+
+@torch.no_grad()
+def test_candidates_are_drawn_by_the_image_and_the_seed_and_chosen_by_a_selector() -> None:
+    captioner = lively(autoregressive(sampling="sample", num_candidates=6))
+    batch = pictures(captioner)
+    alike = {**batch, "image_tokens": batch["image_tokens"][:1].expand(4, -1, -1)}
+    first = captioner.candidates(alike)
+    assert len({tuple(own) for own in first.captions}) == 4, "images that are alike have draws of their own"
+    assert captioner.candidates(alike) == first
+    assert captioner.candidates(alike, 2).captions == [own[:2] for own in first.captions]
+    likeliest = [own[scores.index(max(scores))] for own, scores in zip(first.captions, first.scores, strict=True)]
+    assert captioner.predict_step(alike, 0)["captions"] == likeliest
+    captioner.selector = MinimumBayesRiskSelector()
+    chosen = captioner.predict_step(alike, 0)
+    assert chosen["captions"] == MinimumBayesRiskSelector().select(first.captions)
+    assert chosen["selection_nfe"] == [0] * 4
+    captioner.seed = 1
+    assert captioner.candidates(alike).captions != first.captions
+    captioner.selector = ReconstructionSelector()
+    with pytest.raises(UsageError, match="ReconstructionSelector: needs the model to choose"):
+        captioner.candidates(alike)
+
+
+def as_numbers(rows: Sequence[Sequence[int]]) -> list[str]:
+    """In the place of texts, which another number of tokens may be read from."""
+    return [" ".join(map(str, row)) for row in rows]
+
+
+@torch.no_grad()
+def test_a_score_is_the_models_whatever_it_was_drawn_with() -> None:
+    captioner = lively(autoregressive(sampling="sample", num_candidates=3, temperature=0.6, top_p=0.8, max_length=4))
+    captioner.texts = as_numbers  # type: ignore[method-assign]
+    batch = pictures(captioner)
+    found = captioner.candidates(batch)
+    context = captioner.decoder.context(batch["image_tokens"])
+    for row, (captions, scores) in enumerate(zip(found.captions, found.scores, strict=True)):
+        for caption, score in zip(captions, scores, strict=True):
+            words = torch.tensor([[captioner.word("cls"), *map(int, caption.split()), captioner.word("sep")]])
+            logp = captioner.decoder(words[:, :-1], context.select(torch.tensor([row]))).log_softmax(-1)
+            said = logp.gather(2, words[:, 1:].unsqueeze(2))
+            assert score == pytest.approx(float(said.mean()), abs=1e-4)
+
+
+def test_options_are_those_that_mean_something() -> None:
+    assert "seed" not in autoregressive().options, "a beam draws nothing"
+    assert "seed" in autoregressive(sampling="sample").options
+    assert {"rerank", "num_candidates"} <= autoregressive().options
 
 
 @pytest.mark.parametrize("length", [LengthRange(4, 4), LengthRange(0, 2), LengthRange(6)])
@@ -285,7 +337,14 @@ def test_a_caption_has_as_many_tokens_as_asked_for(length: LengthRange) -> None:
     sizes = [len(words) for each in found for words in each.words]
     assert all((length.least or 0) <= size <= (length.most or 10) for size in sizes)
     texts = [captioner.texts(each.words) for each in found]
-    assert captioner.candidates(pictures(captioner), length=length).captions == texts
+    assert captioner.candidates(pictures(captioner), 2, length).captions == texts
+    captioner.sampling = "sample"
+    captioner.texts = as_numbers  # type: ignore[method-assign]
+    drawn = captioner.candidates(pictures(captioner), 5, length)
+    longest = length.most or 10
+    assert all(steps <= longest + 1 for steps in drawn.nfe)
+    sizes = [len(caption.split()) for own in drawn.captions for caption in own]
+    assert all((length.least or 0) <= size <= longest for size in sizes)
 
 
 @pytest.mark.parametrize(
@@ -385,6 +444,12 @@ def test_a_checkpoint_comes_back_from_the_file_alone(tmp_path: Path) -> None:
         min_length=1,
         max_length=6,
         label_smoothing=0.2,
+        sampling="sample",
+        num_candidates=3,
+        temperature=0.8,
+        top_p=0.7,
+        seed=5,
+        selector=MinimumBayesRiskSelector(2),
         postprocess=CleanCaption(ending="stop"),
         sizes={"norm": "post", "image_width": 12},
     )
@@ -475,6 +540,12 @@ def test_muon_takes_the_hidden_matrices_and_leaves_the_words() -> None:
         ({"sizes": {"norm": "mid"}}, "decoder norm='mid'"),
         ({"sizes": {"dropout": 1.5}}, r"decoder dropout=1\.5"),
         ({"decay": "some"}, "decay='some'"),
+        ({"selector": ReconstructionSelector()}, r"needs a model that denoises latents; give --model\.selector="),
+        ({"num_candidates": 0}, "num_candidates=0: need at least 1"),
+        ({"sampling": "top"}, "sampling='top': accepted are beam, sample"),
+        ({"temperature": 0.0}, r"temperature=0\.0: need more than 0; for the likeliest words take sampling=beam"),
+        ({"top_p": 0.0}, r"top_p=0\.0: a share of the probability"),
+        ({"top_p": 1.5}, r"top_p=1\.5: a share of the probability"),
     ],
 )
 def test_what_can_not_be_is_told_in_one_line(settings: dict[str, Any], words: str) -> None:

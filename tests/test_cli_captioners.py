@@ -15,6 +15,7 @@ from ladic.checkpoints import read_checkpoint
 from ladic.cli.captioner_choice import names_captioner, with_captioner
 from ladic.cli.lightning_cli import OneLineParser, parse
 from ladic.errors import UsageError
+from ladic.rerank import MinimumBayesRiskSelector
 
 DECODER = {"hidden_width": 16, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
 WORDS = ["--model.length=12", *(f"--model.decoder.{name}={value}" for name, value in DECODER.items())]
@@ -91,6 +92,10 @@ def test_the_commands_that_read_runs_read_it(run: Path, cli: Any, tmp_path: Path
 def test_a_picture_is_captioned_with_its_beam(run: Path, cli: Any, tmp_path: Path) -> None:
     file = picture(tmp_path / "photo.jpg")
     asked = ["caption", file, "--checkpoint", run, "--json"]
+    done = cli(*asked, "--num-candidates=4", "--rerank=mbr")
+    assert done.code == 0, done.stderr
+    chosen = json.loads(done.stdout)
+    assert chosen["caption"] == MinimumBayesRiskSelector().select([chosen["candidates"]])[0]
     done = cli(*asked, "--num-candidates=4", "--num-captions=2", "--max-length=3")
     assert done.code == 0, done.stderr
     record = json.loads(done.stdout)
@@ -108,7 +113,8 @@ def test_a_picture_is_captioned_with_its_beam(run: Path, cli: Any, tmp_path: Pat
         ("caption", ["--guidance-scale=0"], "--guidance-scale: not for AutoregressiveCaptioner"),
         ("caption", ["--compile"], "--compile: not for AutoregressiveCaptioner"),
         ("caption", ["--back-and-refine"], "--back-and-refine: not for AutoregressiveCaptioner"),
-        ("caption", ["--rerank=mbr"], "--rerank: not for AutoregressiveCaptioner"),
+        ("caption", ["--seed=0"], "--seed: not for AutoregressiveCaptioner"),
+        ("caption", ["--rerank=reconstruction"], "ReconstructionSelector: needs the model to choose"),
         ("caption", ["--max-length=30"], "train with --model.length=32"),
         ("trace", [], "holds a captioner of the class AutoregressiveCaptioner; this is for LatentDiffusionCaptioner"),
     ],

@@ -19,7 +19,7 @@ class NextWord(Protocol):
 
 @dataclass(frozen=True)
 class Hypotheses:
-    """What was found for one image, best first.
+    """What was found for one image; of a beam, best first.
 
     Attributes:
         words: of each caption, start and end left out.
@@ -76,22 +76,12 @@ def beam_search(
     steps = [0] * images
     going = set(range(images))
     for step in range(max_length + 1):
-        logp = next_word(last, rows).float().log_softmax(-1).view(images, beam_size, -1)
-        if banned is not None:
-            logp = logp.masked_fill(banned, -torch.inf)
-        if step < min_length:
-            logp[..., end] = -torch.inf
-        if step == max_length:
-            logp = logp.masked_fill(torch.arange(logp.shape[-1], device=device) != end, -torch.inf)
+        logp = next_words(next_word(last, rows), step, end, max_length, min_length, banned)
+        logp = logp.view(images, beam_size, -1)
         vocabulary = logp.shape[-1]
         # Each row ends in one way at most, so among twice as many there are enough that go on.
         totals, places = (scores.unsqueeze(-1) + logp).flatten(1).topk(min(2 * beam_size, beam_size * vocabulary))
         parents, words = places // vocabulary, places % vocabulary
-        if bool(totals.isnan().any()):
-            raise UsageError(
-                "the scores of the next word aren't finite: the weights are damaged, or their training went astray; "
-                "take an earlier checkpoint, or --precision fp32 where it was fp16"
-            )
         ends = words == end
         for image in going:
             steps[image] = step + 1
@@ -99,7 +89,7 @@ def beam_search(
         for image, rank in ended.nonzero().tolist():
             if image in going:
                 text = said[image, parents[image, rank]].tolist()
-                found[image].append((_normalised(float(totals[image, rank]), len(text) + 1, length_penalty), text))
+                found[image].append((normalised(float(totals[image, rank]), len(text) + 1, length_penalty), text))
         on = ends.int().argsort(dim=1, stable=True)[:, :beam_size]  # those that don't end, in their order
         scores, parents, words = (values.gather(1, on) for values in (totals, parents, words))
         scores = scores.masked_fill(ends.gather(1, on), -torch.inf)
@@ -113,7 +103,36 @@ def beam_search(
     return [_best(captions, beam_size, count) for captions, count in zip(found, steps, strict=True)]
 
 
-def _normalised(score: float, words: int, length_penalty: float) -> float:
+def next_words(
+    logits: Tensor, step: int, end: int, max_length: int, min_length: int = 0, banned: Tensor | None = None
+) -> Tensor:
+    """Log-probabilities (R, V) of the next word, -infinity for those that may not be said after ``step`` words.
+
+    Args:
+        logits: (R, V).
+        step: words so far.
+        end, max_length, min_length, banned: as in ``beam_search``.
+
+    Raises:
+        UsageError: if the logits aren't finite.
+    """
+    logp = logits.float().log_softmax(-1)
+    if bool(logp[:, end].isnan().any()):  # a single one that isn't makes its whole row so
+        raise UsageError(
+            "the scores of the next word aren't finite: the weights are damaged, or their training went astray; "
+            "take an earlier checkpoint, or --precision fp32 where it was fp16"
+        )
+    if banned is not None:
+        logp = logp.masked_fill(banned, -torch.inf)
+    if step < min_length:
+        logp[:, end] = -torch.inf
+    if step == max_length:
+        logp = logp.masked_fill(torch.arange(logp.shape[1], device=logp.device) != end, -torch.inf)
+    return logp
+
+
+def normalised(score: float, words: int, length_penalty: float) -> float:
+    """A log-probability over a number of words to the power of the penalty."""
     return score / words**length_penalty
 
 

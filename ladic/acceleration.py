@@ -1,8 +1,9 @@
 """Faster captioning: weights in half precision, and compiled parts.
 
 What needs float32 keeps it: the noise, the sampler's arithmetic, the statistics of the latent space and the softmax
-over words. The image encoder, the denoiser and the text layers compute in the precision of their weights and are
-handed float32 at their doors (``ImageEncoder.forward``, ``TransformerDenoiser.enter``, ``TextLatentSpace.decode``).
+over words. The image encoder, the denoiser, the decoder of words and the text layers compute in the precision of their
+weights and are handed float32 at their doors (``ImageEncoder.forward``, ``TransformerDenoiser.enter``,
+``CaptionDecoder.context``, ``TextLatentSpace.decode``).
 Unlike autocast this casts every weight once, not in every step.
 """
 
@@ -13,14 +14,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ladic.components.denoisers.base import Context
 from ladic.errors import UsageError
 from ladic.precision import computes_bf16
 
 if TYPE_CHECKING:
-    from ladic.captioner import LatentDiffusionCaptioner
+    from ladic.captioner_base import Captioner
 
 T = TypeVar("T")
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -41,36 +42,29 @@ def weight_dtype(precision: Precision, device: str = "cpu") -> torch.dtype:
     return DTYPES[precision]
 
 
-def cast_weights(model: LatentDiffusionCaptioner, dtype: torch.dtype) -> None:
-    """Encoder, denoiser and text layers in ``dtype``; the statistics of the latent space stay as they are."""
-    space = model.latent_space
-    text = [part for part in space.children() if part is not space.normalizer]
-    parts: list[nn.Module] = [model.image_encoder, model.denoiser, *text]
-    for part in parts:
+def cast_weights(model: Captioner, dtype: torch.dtype) -> None:
+    """What a captioner names as its ``cast_parts`` in ``dtype``."""
+    for part in model.cast_parts():
         part.to(dtype)
-    model.forget_null_image()
 
 
-def compile_parts(model: LatentDiffusionCaptioner) -> None:
-    """``torch.compile`` of the methods in which captioning spends its time; each compiles at its first call.
+def compile_parts(model: Captioner) -> None:
+    """``torch.compile`` of a captioner's ``compiled_methods``; each compiles at its first call.
 
     On a CPU the weights are frozen into the compiled code, packed as the matrix units want them, and changes to them
     after the first call aren't seen. On a GPU the kernels of a step run as one CUDA graph.
 
     Raises:
-        UsageError: where a CPU has no compiler.
+        UsageError: for a captioner that names none, or where a CPU has no compiler.
     """
+    methods = model.compiled_methods()
+    if not methods:
+        raise UsageError(f"compile: not for {type(model).__name__}, whose steps have shapes of their own each")
     gpu = model.device.type == "cuda"
     if not gpu and not any(map(shutil.which, COMPILERS)):
         raise UsageError(f"compile: needs a C++ compiler ({' or '.join(COMPILERS)}), and found none; install g++")
     settings: dict[str, Any] = {"mode": "reduce-overhead"} if gpu else {"options": {"freezing": True}}
-    parts = (
-        (model.image_encoder, "forward"),
-        (model.denoiser, "context"),
-        (model.denoiser, "forward"),
-        (model.latent_space, "decode"),
-    )
-    for part, method in parts:
+    for part, method in methods:
         compiled = torch.compile(getattr(part, method), **settings)
         setattr(part, method, _kept(compiled) if gpu else compiled)
     model.compiled = True

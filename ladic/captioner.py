@@ -13,7 +13,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
-from ladic.acceleration import Precision, cast_weights, compile_parts, weight_dtype
+from ladic.acceleration import Precision
 from ladic.captioner_base import Captioner, check_words
 from ladic.components.denoisers import Context, CrossAttentionDenoiser, Denoiser, DenoiserFactory
 from ladic.components.image_encoders import ImageEncoder
@@ -305,22 +305,17 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
 
     # Captioning.
 
+    def cast_parts(self) -> list[nn.Module]:
+        text = [part for part in self.latent_space.children() if part is not self.latent_space.normalizer]
+        return [self.image_encoder, self.denoiser, *text]
+
+    def compiled_methods(self) -> list[tuple[nn.Module, str]]:
+        denoiser = [(self.denoiser, "context"), (self.denoiser, "forward")]
+        return [(self.image_encoder, "forward"), *denoiser, (self.latent_space, "decode")]
+
     def accelerate(self, precision: Precision = "auto", compile: bool = False) -> Self:
-        """Makes captioning faster, in place; for a model that is not trained any more.
-
-        Args:
-            precision: of the weights: "bf16", "fp16", "fp32", or "auto", which is bf16 where the device computes it
-                and fp32 elsewhere. Captions in half precision differ from fp32 ones in a few words of a hundred, and
-                may differ from batch to batch.
-            compile: compiles the parts at their first call (half a minute at full size); pays for many pictures.
-
-        Raises:
-            UsageError: for another precision, or no compiler.
-        """
-        cast_weights(self, weight_dtype(precision, self.device.type))
-        if compile:
-            compile_parts(self)
-        return self
+        self.forget_null_image()
+        return super().accelerate(precision, compile)
 
     def parts(self) -> dict[str, Any]:
         """What sampling needs of the model, as keyword arguments of ``generate`` and ``fill``."""

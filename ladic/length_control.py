@@ -23,16 +23,34 @@ class LengthRange:
     """Tokens of a caption, word pieces and punctuation, [CLS] and [SEP] not counted.
 
     Attributes:
-        least: at least so many.
-        most: at most so many; None is what the latent space holds.
+        least: at least so many; None is left to the model.
+        most: at most so many; None is left to the model, which holds so many.
     """
 
-    least: int = 0
+    least: int | None = None
     most: int | None = None
 
     def __post_init__(self) -> None:
-        if self.least < 0 or (self.most is not None and self.most < max(1, self.least)):
-            raise UsageError(f"length of {self.least} to {self.most} tokens: need 0 <= least <= most and most >= 1")
+        least = self.least or 0
+        if least < 0 or (self.most is not None and self.most < max(1, least)):
+            raise UsageError(f"length of {self.in_words}: need 0 <= least <= most and most >= 1")
+
+    @property
+    def in_words(self) -> str:
+        """Such as "3 to 5 tokens", for complaints."""
+        return f"{self.least or 0} to {'any number of' if self.most is None else self.most} tokens"
+
+    def within(self, least: int, most: int | None) -> LengthRange:
+        """The same, with a model's own bounds where it says nothing, which give way to those it says.
+
+        Example:
+            >>> LengthRange(most=4).within(2, 9), LengthRange(most=4).within(6, 9)
+            (LengthRange(least=2, most=4), LengthRange(least=4, most=4))
+        """
+        if self.least is not None:
+            own = None if most is None else max(most, self.least)
+            return LengthRange(self.least, own if self.most is None else self.most)
+        return LengthRange(least if self.most is None else min(least, self.most), self.most or most)
 
     def check(self, length: int, option: str = "--model.latent_space.length") -> None:
         """Refuses a range beyond a model of ``length`` positions, which ``option`` sets.
@@ -40,7 +58,7 @@ class LengthRange:
         Raises:
             UsageError: naming both.
         """
-        longest = max(self.least, self.most or 0)
+        longest = max(self.least or 0, self.most or 0)
         if longest > length - 2:
             raise UsageError(
                 f"length of {longest} tokens: the model's length is {length}, which holds {length - 2}; "
@@ -60,7 +78,7 @@ class LengthDenoiser:
     def __init__(self, denoise: DenoiseFn, space: TextLatentSpace, length: LengthRange) -> None:
         length.check(space.length)
         self.denoise, self.space = denoise, space
-        self.least, self.most = length.least, length.most if length.most is not None else space.length - 2
+        self.least, self.most = length.least or 0, length.most if length.most is not None else space.length - 2
         tokenizer, vocabulary = space.tokenizer, space.head.vocabulary
         end = tokenizer.pad_token_id
         if space.special_token is not None:

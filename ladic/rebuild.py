@@ -6,6 +6,8 @@ import importlib
 import inspect
 from typing import Any, Protocol, TypeVar
 
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
 from ladic.components.denoisers import Denoiser
 from ladic.components.image_encoders import ImageEncoder
 from ladic.components.latent_spaces import TextLatentSpace
@@ -86,24 +88,27 @@ DIFFUSION = "ladic.captioner.LatentDiffusionCaptioner"
 """The captioner of files that don't say which: there was no other."""
 
 
-def stored_class(path: str, cls: type[T], named: str) -> type[T]:
+def stored_class(path: Any, cls: type[T], named: str) -> type[T]:
     """The class that a checkpoint names, where it is ``cls`` or derived from it; ``cls`` where that is derived from it.
 
-    A class that can't be imported any more (it was made in a script) is taken for ``cls``, if that can be built.
+    A class of a script or a function, which no import finds, is taken for ``cls`` with a warning, if that can be built.
 
     Args:
-        path: import path in the checkpoint.
+        path: import path in the checkpoint, a stranger's file.
         cls: what was asked for.
         named: what complaints call the checkpoint.
 
     Raises:
-        UsageError: if it is another one.
+        UsageError: if it is another one, or can't be imported.
     """
+    if not isinstance(path, str):
+        raise UsageError(f"{named}: its captioner is {path!r}, not the import path of a class; save the model again")
     module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        if not inspect.isabstract(cls):
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        if not inspect.isabstract(cls) and (module == "__main__" or "<locals>" in path):
+            rank_zero_warn(f"{named}: its captioner '{path}' was made in a script; read as {cls.__name__}")
             return cls
         raise UsageError(f"{named}: '{path}' can't be imported ({error}); install the package that has it") from error
     if isinstance(found, type) and issubclass(found, cls):

@@ -1,6 +1,7 @@
 """The autoregressive baseline: its pass and its search against transformers', its words, its checkpoints."""
 
 import json
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_baselines import autoregressive, lively, pictures, taught
+from tiny_baselines import autoregressive, lively, masked, pictures, taught
 from tiny_captioner import CAPTIONS, evaluation_batch, fit
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,6 +24,7 @@ from ladic.errors import UsageError
 from ladic.length_control import LengthRange
 from ladic.optim import parameter_groups
 from ladic.postprocess import CleanCaption
+from ladic.rerank import MinimumBayesRiskSelector, ReconstructionSelector
 from ladic.testing import tiny_text_space
 
 SHAPES: list[dict[str, Any]] = [
@@ -149,9 +151,23 @@ def test_the_pass_is_that_of_gpt2_with_cross_attention() -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
+class EndAfter:
+    """Leaves nothing but the end to say after so many words."""
+
+    def __init__(self, words: int, end: int) -> None:
+        self.words, self.end = words, end
+
+    def __call__(self, said: Tensor, scores: Tensor) -> Tensor:
+        if said.shape[1] <= self.words:
+            return scores
+        return scores.masked_fill(torch.arange(scores.shape[-1]) != self.end, -torch.inf)
+
+
 @pytest.mark.parametrize(("beam_size", "length_penalty"), [(1, 1.0), (3, 1.0), (4, 0.3)])
 @torch.no_grad()
 def test_the_search_finds_what_that_of_transformers_finds(beam_size: int, length_penalty: float) -> None:
+    from transformers import LogitsProcessorList
+
     captioner = like_gpt2()
     captioner.length_penalty = length_penalty
     captioner.decoder.head.output.weight[captioner.word("sep")] *= 2  # so that captions end, at different times
@@ -176,7 +192,8 @@ def test_the_search_finds_what_that_of_transformers_finds(beam_size: int, length
         num_return_sequences=beam_size,
         early_stopping=beam_size > 1,
         length_penalty=length_penalty,
-        max_new_tokens=9,
+        max_new_tokens=10,
+        logits_processor=LogitsProcessorList([EndAfter(9, end)]),  # whose own beams pay for no end where they are cut
         suppress_tokens=banned.nonzero().flatten().tolist(),
         return_dict_in_generate=True,
         output_scores=True,
@@ -242,9 +259,10 @@ def test_it_learns_to_say_what_it_is_shown() -> None:
     assert output["nfe"] == lengths, "steps to the end of each caption, [SEP] included"
 
 
+@pytest.mark.parametrize("settings", [{}, {"sampling": "sample", "num_candidates": 3, "top_p": 0.9}], ids=str)
 @torch.no_grad()
-def test_a_caption_is_the_same_in_every_batch() -> None:
-    captioner = lively(autoregressive())
+def test_a_caption_is_the_same_in_every_batch(settings: dict[str, Any]) -> None:
+    captioner = lively(autoregressive(**settings))
     tokens = torch.randn(5, 16, 8)
     together = captioner.candidates({"image_tokens": tokens, "image_id": [0, 1, 2, 3, 4]})
     for row in range(5):
@@ -265,7 +283,7 @@ def test_every_row_of_a_beam_is_an_evaluation_for_each_step() -> None:
 
 @torch.no_grad()
 def test_a_beam_has_several_captions_and_never_a_special_token() -> None:
-    captioner = lively(autoregressive(beam_size=4, min_length=1))
+    captioner = lively(autoregressive(num_candidates=4, min_length=1))
     with torch.no_grad():
         for name in ("pad", "cls", "unk", "mask"):
             captioner.decoder.head.bias[captioner.word(name)] = 50.0
@@ -273,8 +291,57 @@ def test_a_beam_has_several_captions_and_never_a_special_token() -> None:
     assert all(len(set(map(str, own))) >= 2 for own in found.captions)
     assert all(later <= earlier for own in found.scores for earlier, later in pairwise(own))
     assert all(caption for own in found.captions for caption in own[:1])
-    captioner.num_candidates = 2
-    assert len(captioner.candidates(pictures(captioner)).captions[0]) == 2
+    best = found.captions
+    captioner.beam_size, captioner.num_candidates = 4, 2
+    assert captioner.candidates(pictures(captioner)).captions == [own[:2] for own in best], "of a beam of four"
+
+
+@torch.no_grad()
+def test_candidates_are_drawn_by_the_image_and_the_seed_and_chosen_by_a_selector() -> None:
+    captioner = lively(autoregressive(sampling="sample", num_candidates=6))
+    batch = pictures(captioner)
+    alike = {**batch, "image_tokens": batch["image_tokens"][:1].expand(4, -1, -1)}
+    first = captioner.candidates(alike)
+    assert len({tuple(own) for own in first.captions}) == 4, "images that are alike have draws of their own"
+    assert captioner.candidates(alike) == first
+    assert captioner.candidates(alike, 2).captions == [own[:2] for own in first.captions]
+    likeliest = [own[scores.index(max(scores))] for own, scores in zip(first.captions, first.scores, strict=True)]
+    assert captioner.predict_step(alike, 0)["captions"] == likeliest
+    captioner.selector = MinimumBayesRiskSelector()
+    chosen = captioner.predict_step(alike, 0)
+    assert chosen["captions"] == MinimumBayesRiskSelector().select(first.captions)
+    assert chosen["selection_nfe"] == [0] * 4
+    captioner.seed = 1
+    assert captioner.candidates(alike).captions != first.captions
+    captioner.selector = ReconstructionSelector()
+    with pytest.raises(UsageError, match="ReconstructionSelector: needs the model to choose"):
+        captioner.candidates(alike)
+
+
+def as_numbers(rows: Sequence[Sequence[int]]) -> list[str]:
+    """In the place of texts, which another number of tokens may be read from."""
+    return [" ".join(map(str, row)) for row in rows]
+
+
+@torch.no_grad()
+def test_a_score_is_the_models_whatever_it_was_drawn_with() -> None:
+    captioner = lively(autoregressive(sampling="sample", num_candidates=3, temperature=0.6, top_p=0.8, max_length=4))
+    captioner.texts = as_numbers  # type: ignore[method-assign]
+    batch = pictures(captioner)
+    found = captioner.candidates(batch)
+    context = captioner.decoder.context(batch["image_tokens"])
+    for row, (captions, scores) in enumerate(zip(found.captions, found.scores, strict=True)):
+        for caption, score in zip(captions, scores, strict=True):
+            words = torch.tensor([[captioner.word("cls"), *map(int, caption.split()), captioner.word("sep")]])
+            logp = captioner.decoder(words[:, :-1], context.select(torch.tensor([row]))).log_softmax(-1)
+            said = logp.gather(2, words[:, 1:].unsqueeze(2))
+            assert score == pytest.approx(float(said.mean()), abs=1e-4)
+
+
+def test_options_are_those_that_mean_something() -> None:
+    assert "seed" not in autoregressive().options, "a beam draws nothing"
+    assert "seed" in autoregressive(sampling="sample").options
+    assert {"rerank", "num_candidates"} <= autoregressive().options
 
 
 @pytest.mark.parametrize("length", [LengthRange(4, 4), LengthRange(0, 2), LengthRange(6)])
@@ -289,13 +356,77 @@ def test_a_caption_has_as_many_tokens_as_asked_for(length: LengthRange) -> None:
         end=captioner.word("sep"),
         beam_size=2,
         max_length=length.most or 10,
-        min_length=length.least,
+        min_length=length.least or 0,
         banned=captioner.banned(but=["sep"]),
     )
     sizes = [len(words) for each in found for words in each.words]
-    assert all(length.least <= size <= (length.most or 10) for size in sizes)
+    assert all((length.least or 0) <= size <= (length.most or 10) for size in sizes)
     texts = [captioner.texts(each.words) for each in found]
-    assert captioner.candidates(pictures(captioner), length=length).captions == texts
+    assert captioner.candidates(pictures(captioner), 2, length).captions == texts
+    captioner.sampling = "sample"
+    captioner.texts = as_numbers  # type: ignore[method-assign]
+    drawn = captioner.candidates(pictures(captioner), 5, length)
+    longest = length.most or 10
+    assert all(steps <= longest + 1 for steps in drawn.nfe)
+    sizes = [len(caption.split()) for own in drawn.captions for caption in own]
+    assert all((length.least or 0) <= size <= longest for size in sizes)
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        (None, (3, 5)),
+        (LengthRange(most=4), (3, 4)),
+        (LengthRange(least=4), (4, 5)),
+        (LengthRange(least=0), (0, 5)),
+        (LengthRange(most=2), (2, 2)),
+        (LengthRange(least=7), (7, 7)),
+        (LengthRange(1, 6), (1, 6)),
+    ],
+)
+@torch.no_grad()
+def test_a_bound_that_is_not_asked_for_stays_the_models(asked: LengthRange | None, meant: tuple[int, int]) -> None:
+    captioner = lively(autoregressive(beam_size=4, min_length=3, max_length=5))
+    free = lively(autoregressive(beam_size=4))
+    batch = pictures(captioner)
+    assert captioner.candidates(batch, length=asked) == free.candidates(batch, length=LengthRange(*meant))
+
+
+@torch.no_grad()
+def test_scores_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    captioner = lively(autoregressive())
+    captioner.decoder.head.bias.fill_(torch.nan)
+    with pytest.raises(UsageError, match="scores of the next word aren't finite"):
+        captioner.predict_step(pictures(captioner), 0)
+
+
+@torch.no_grad()
+def test_nothing_that_may_be_said_is_an_empty_caption(tmp_path: Path) -> None:
+    space = tiny_text_space()
+    space.head.restrict(torch.tensor(sorted(space.tokenizer.all_special_ids)))
+    space.save_fit(tmp_path / "space.safetensors")
+    captioner = autoregressive(vocabulary=str(tmp_path / "space.safetensors"), min_length=2).eval()
+    assert captioner.predict_step(pictures(captioner), 0)["captions"] == [""] * 4
+    assert captioner.candidates(pictures(captioner)).scores == [[-torch.inf]] * 4
+
+
+@pytest.mark.parametrize("make", [autoregressive, masked])
+@torch.no_grad()
+def test_weights_in_half_precision_say_nearly_the_same(make: Any) -> None:
+    exact, halved = lively(make()), lively(make()).accelerate("bf16")
+    assert {weight.dtype for weight in halved.parameters()} == {torch.bfloat16}
+    batch = pictures(exact)
+    pixels = {"image": torch.randn(4, 3, 16, 16), "image_id": batch["image_id"]}
+    for each in (batch, pixels):
+        ours, theirs = halved.candidates(each), exact.candidates(each)
+        assert [len(own) for own in ours.captions] == [len(own) for own in theirs.captions]
+        best = torch.tensor([[own[0] for own in found.scores] for found in (ours, theirs)])
+        torch.testing.assert_close(best[0], best[1], atol=0.05, rtol=0.05)
+
+
+def test_steps_of_growing_shapes_are_not_compiled() -> None:
+    with pytest.raises(UsageError, match="compile: not for AutoregressiveCaptioner"):
+        autoregressive().accelerate("fp32", compile=True)
 
 
 def test_its_words_are_those_of_the_latent_space_it_is_compared_with(tmp_path: Path) -> None:
@@ -338,6 +469,12 @@ def test_a_checkpoint_comes_back_from_the_file_alone(tmp_path: Path) -> None:
         min_length=1,
         max_length=6,
         label_smoothing=0.2,
+        sampling="sample",
+        num_candidates=3,
+        temperature=0.8,
+        top_p=0.7,
+        seed=5,
+        selector=MinimumBayesRiskSelector(2),
         postprocess=CleanCaption(ending="stop"),
         sizes={"norm": "post", "image_width": 12},
     )
@@ -376,6 +513,30 @@ def test_a_checkpoint_of_another_captioner_is_refused_by_name(tmp_path: Path) ->
         Captioner.load_from_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("named", [3, None, ["a"], ".relative", "no_such_package.Captioner", "ladic.captioners.Gone"])
+def test_a_captioner_that_can_not_be_found_is_told(tmp_path: Path, named: Any) -> None:
+    folder = autoregressive().save_pretrained(tmp_path / "folder")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "captioner": named}))
+    for cls in (Captioner, AutoregressiveCaptioner):
+        with pytest.raises(UsageError, match=r"captioner is|can't be imported") as caught:
+            cls.from_pretrained(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_captioner_of_a_script_is_read_as_the_class_that_asks(tmp_path: Path) -> None:
+    class Mine(AutoregressiveCaptioner):
+        pass
+
+    folder = autoregressive().save_pretrained(tmp_path / "folder")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "captioner": f"{Mine.__module__}.{Mine.__qualname__}"}))
+    with pytest.warns(UserWarning, match="was made in a script; read as AutoregressiveCaptioner"):
+        assert type(AutoregressiveCaptioner.from_pretrained(folder)) is AutoregressiveCaptioner
+    with pytest.raises(UsageError, match="can't be imported"):
+        Captioner.from_pretrained(folder)
+
+
 def test_muon_takes_the_hidden_matrices_and_leaves_the_words() -> None:
     for tied in (True, False):
         captioner = autoregressive(sizes={"tied": tied})
@@ -397,9 +558,19 @@ def test_muon_takes_the_hidden_matrices_and_leaves_the_words() -> None:
         ({"vocabulary": "none.safetensors"}, r"vocabulary='none\.safetensors': no such file; make it with `ladic fit-"),
         ({"tokenizer": "no/such"}, "can't be loaded"),
         ({"sizes": {"num_heads": 5}}, "divides by the heads"),
+        ({"sizes": {"hidden_width": -32}}, "decoder hidden_width=-32: need at least 1"),
+        ({"sizes": {"num_heads": 0}}, "decoder num_heads=0: need at least 1"),
+        ({"sizes": {"image_width": 0}}, "decoder image_width=0: need at least 1"),
+        ({"sizes": {"ffn_width": 0}}, "decoder ffn_width=0: need at least 1"),
         ({"sizes": {"norm": "mid"}}, "decoder norm='mid'"),
         ({"sizes": {"dropout": 1.5}}, r"decoder dropout=1\.5"),
         ({"decay": "some"}, "decay='some'"),
+        ({"selector": ReconstructionSelector()}, r"needs a model that denoises latents; give --model\.selector="),
+        ({"num_candidates": 0}, "num_candidates=0: need at least 1"),
+        ({"sampling": "top"}, "sampling='top': accepted are beam, sample"),
+        ({"temperature": 0.0}, r"temperature=0\.0: need more than 0; for the likeliest words take sampling=beam"),
+        ({"top_p": 0.0}, r"top_p=0\.0: a share of the probability"),
+        ({"top_p": 1.5}, r"top_p=1\.5: a share of the probability"),
     ],
 )
 def test_what_can_not_be_is_told_in_one_line(settings: dict[str, Any], words: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ladic.baselines.beam import beam_search
+from ladic.errors import UsageError
 
 START, END = 0, 1
 
@@ -36,11 +37,11 @@ class Table:
         return torch.stack([self.logits(row // beams, said) for row, said in enumerate(self.said)])
 
     def every_caption(self, image: int, longest: int, banned: set[int]) -> Iterator[tuple[list[int], float, int]]:
-        """All captions, their log-probabilities, and of how many words these are: the end too, where it is said."""
+        """All captions, their log-probabilities, and of how many words these are, the end among them."""
         words = [word for word in range(self.vocabulary) if word != END and word not in banned]
         for length in range(longest + 1):
             for caption in itertools.product(words, repeat=length):
-                ends = [*caption, END] if length < longest else [*caption]
+                ends = [*caption, END]
                 said, total = (START,), 0.0
                 for word in ends:
                     total += float(torch.log_softmax(self.logits(image, said), -1)[word])
@@ -67,7 +68,7 @@ def test_a_wide_beam_finds_the_best_of_all_captions(length_penalty: float, min_l
         every = [
             (total / words**length_penalty, caption)
             for caption, total, words in table.every_caption(image, 3, banned)
-            if len(caption) >= min_length and words
+            if len(caption) >= min_length
         ]
         every.sort(reverse=True)
         assert len(ours.words) == len(every)
@@ -83,7 +84,7 @@ def test_a_beam_of_one_is_greedy() -> None:
         while len(said) < 7 and said[-1] != END:
             said = (*said, int(table.logits(image, said).argmax()))
         assert ours.words == [[word for word in said[1:] if word != END]]
-        assert ours.steps == len(said) - 1
+        assert ours.steps == (len(said) - 1 if said[-1] == END else 7), "one that is cut is asked for its end too"
     assert len({each.steps for each in found}) > 1, "they end at different times"
 
 
@@ -97,6 +98,27 @@ def test_an_image_is_searched_as_if_it_were_alone() -> None:
 
     for number in range(4):
         assert beam_search(Alone(1, 6), 1, **options)[0] == together[number]
+
+
+def test_a_caption_that_is_cut_pays_for_its_end_too() -> None:
+    """Two words as likely as each other, of which one never ends."""
+    table = Table(1, 4)
+    never, soon = torch.tensor([-9.0, -9.0, 0.0, 0.0]), torch.tensor([-9.0, 3.0, 0.0, 0.0])
+    table.logits = lambda image, said: never if len(said) == 1 or said[1] == 2 else soon  # type: ignore[method-assign]
+    (found,) = beam_search(table, 1, start=START, end=END, beam_size=2, max_length=1)
+    assert found.words == [[3], [2]]
+    assert found.scores[1] < found.scores[0] - 3
+
+
+def test_scores_that_are_no_numbers_are_told_and_nothing_to_say_is_an_empty_caption() -> None:
+    table = Table(2, 4)
+    table.logits = lambda image, said: torch.full((4,), torch.nan if image else 0.0)  # type: ignore[method-assign]
+    with pytest.raises(UsageError, match="aren't finite"):
+        beam_search(table, 2, start=START, end=END, beam_size=2, max_length=3)
+    (found,) = beam_search(
+        Table(1, 4), 1, start=START, end=END, beam_size=2, max_length=3, min_length=1, banned=torch.arange(4) != END
+    )
+    assert (found.words, found.scores, found.steps) == ([[]], [-torch.inf], 1)
 
 
 def test_it_stops_when_all_are_done() -> None:

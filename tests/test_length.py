@@ -94,7 +94,7 @@ def test_without_a_range_nothing_changes(world: World) -> None:
     ("make", "words"),
     [
         (lambda: LengthRange(5, 3), "length of 5 to 3 tokens: need 0 <= least <= most"),
-        (lambda: LengthRange(-1), "length of -1 to None"),
+        (lambda: LengthRange(-1), "length of -1 to any number"),
         (lambda: LengthRange(0, 0), "most >= 1"),
         (lambda: LengthRange(11).check(12), "length of 11 tokens: the model's length is 12, which holds 10"),
         (lambda: LengthRange(2, 60).check(24), r"train with --model\.latent_space\.length=62"),

@@ -1,7 +1,9 @@
 """Discrete diffusion: what is hidden in training, how words come to light, and that it learns."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,11 +11,14 @@ import torch
 from tiny_baselines import lively, masked, pictures, taught
 from tiny_captioner import CAPTIONS, evaluation_batch, fit
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
+from ladic import acceleration
 from ladic.baselines import MaskedDiffusionCaptioner
 from ladic.baselines.unmasking import hidden_share, unmask
 from ladic.captioner_base import Captioner
+from ladic.cli.model_options import refuse_foreign
 from ladic.draws import BatchDraws
 from ladic.errors import UsageError
 from ladic.length_control import LengthRange
@@ -83,9 +88,10 @@ def test_all_is_hidden_at_first_and_nothing_at_last(kind: Any) -> None:
     assert (share.diff() < 0).all()
 
 
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
 @torch.no_grad()
-def test_the_loss_is_over_hidden_words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    captioner = lively(masked(mask_schedule="linear"))
+def test_the_loss_is_over_hidden_words_alone(monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    captioner = lively(masked(mask_schedule=kind))
     batch = pictures(captioner)
     progress, draws = torch.tensor([0.2, 0.5, 0.7, 1.0]), torch.rand(4, 12)
     monkeypatch.setattr(
@@ -95,17 +101,51 @@ def test_the_loss_is_over_hidden_words_alone(monkeypatch: pytest.MonkeyPatch) ->
     words = captioner.words(batch["input_ids"])
     each, right = [], []
     for row in range(4):
-        hidden = [place for place in range(1, 12) if draws[row, place] < 1 - progress[row]]
+        share = float(1 - progress[row] if kind == "linear" else torch.cos(progress[row] * torch.pi / 2))
+        hidden = [place for place in range(1, 12) if draws[row, place] < share]
         shown = words[row : row + 1].clone()
         shown[0, hidden] = captioner.word("mask")
         context = captioner.decoder.context(batch["image_tokens"][row : row + 1])
         logp = torch.log_softmax(captioner.decoder(shown, context)[0], -1)
-        each += [-logp[place, words[row, place]] for place in hidden]
+        each += [-logp[place, words[row, place]] / (share if kind == "linear" else 1) for place in hidden]
         right += [
             bool(logp[place].argmax() == words[row, place]) for place in hidden if batch["attention_mask"][row, place]
         ]
-    torch.testing.assert_close(ours["loss"], torch.stack(each).mean(), atol=1e-4, rtol=1e-4)
+    positions = 4 * 11 if kind == "linear" else len(each)
+    torch.testing.assert_close(ours["loss"], torch.stack(each).sum() / positions, atol=1e-4, rtol=1e-4)
     assert float(ours["token_accuracy"]) == pytest.approx(sum(right) / len(right))
+
+
+@torch.no_grad()
+def test_the_linear_loss_bounds_what_a_model_of_single_words_can_say() -> None:
+    """A network that sees neither words nor picture says every word with its own log-probability."""
+    captioner = masked(mask_schedule="linear").eval()
+    for weight in captioner.decoder.parameters():
+        weight.zero_()
+    captioner.decoder.head.bias.normal_(generator=torch.Generator().manual_seed(0))
+    batch = pictures(captioner)
+    draws = BatchDraws(4, torch.device("cpu"), torch.Generator().manual_seed(1))
+    loss = torch.stack([captioner.losses(batch, draws)["loss"] for _ in range(1500)]).mean()
+    words = captioner.words(batch["input_ids"])[:, 1:]
+    exact = -captioner.decoder.head.bias.log_softmax(-1)[words].mean()
+    torch.testing.assert_close(loss, exact, rtol=0.05, atol=0)
+
+
+def test_padding_is_taken_last_and_not_scored() -> None:
+    words = torch.tensor([[1, 2, 3, 4, 0, 0, 0, 0]])
+    oracle = Oracle(words)
+    sureness = torch.tensor([3.0, 5.0, 4.0, 2.0, 9.0, 9.0, 9.0, 9.0])  # padding is surest
+
+    def asked(shown: Tensor) -> Tensor:
+        oracle(shown)
+        return F.one_hot(words, 10) * sureness.view(1, -1, 1)
+
+    found = unmask(asked, torch.full((1, 8), MASK), mask=MASK, num_steps=8, schedule="linear", padding=0)
+    assert torch.equal(found.words, words)
+    order = [int((later != earlier)[0].nonzero()) for earlier, later in pairwise(oracle.shown)]
+    assert order[:5] == [1, 2, 0, 3, 4]
+    logp = (F.one_hot(words, 10) * sureness.view(1, -1, 1)).log_softmax(-1).amax(-1)
+    torch.testing.assert_close(found.scores, logp[:, :4].mean(1))
 
 
 @torch.no_grad()
@@ -158,6 +198,29 @@ def test_a_checkpoint_comes_back_from_the_file_alone(tmp_path: Path) -> None:
 def test_what_can_not_be_is_told(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         masked(**settings)
+
+
+@pytest.mark.parametrize("option", ["guidance_scale", "seed", "min_length"])
+def test_zero_is_an_option_that_was_given(option: str) -> None:
+    with pytest.raises(UsageError, match=f"--{option.replace('_', '-')}: not for MaskedDiffusionCaptioner"):
+        refuse_foreign(SimpleNamespace(**{option: 0}), masked())
+    refuse_foreign(SimpleNamespace(num_steps=4, back_and_refine=False, seed=None), masked())
+
+
+def test_compiled_parts_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter, real = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **_: real(function, backend=counter))
+    monkeypatch.setattr(acceleration.shutil, "which", lambda name: name)
+    torch._dynamo.reset()
+    plain, compiled = lively(masked(num_steps=5)), lively(masked(num_steps=5)).accelerate("fp32", compile=True)
+    batch = pictures(plain)
+    with torch.no_grad():
+        first = compiled.candidates(batch)
+        frames = counter.frame_count
+        assert frames > 0
+        assert compiled.candidates(batch).captions == first.captions == plain.candidates(batch).captions
+    assert counter.frame_count == frames, "every step has the shapes of the first"
+    torch._dynamo.reset()
 
 
 def test_it_has_one_caption_as_long_as_it_finds_it() -> None:

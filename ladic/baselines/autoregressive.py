@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any, Literal, get_args
+
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
@@ -9,24 +12,30 @@ from torch.nn import functional as F
 
 from ladic.baselines.beam import beam_search
 from ladic.baselines.decoder import DecoderSettings, WordByWord
+from ladic.baselines.sampling import sample_words
 from ladic.baselines.word_captioner import WordCaptioner
+from ladic.captioner_base import check_words
 from ladic.components.image_encoders import ImageEncoder
 from ladic.draws import BatchDraws
 from ladic.errors import UsageError
+from ladic.generation import noise_seed
 from ladic.length_control import LengthRange
 from ladic.optim import Decay, WarmupDecay
 from ladic.postprocess import PostProcessor
+from ladic.rerank import CandidateSelector
 from ladic.types import Candidates, CaptionBatch
 
 _IGNORED = -100
+
+Sampling = Literal["beam", "sample"]
 
 
 class AutoregressiveCaptioner(WordCaptioner):
     """Captions images word by word: a causal transformer decoder (Vaswani et al. 2017) that reads the image.
 
-    It is trained by teacher forcing, all words of a caption in one pass, and captions by greedy or beam search. The
-    keys and values of earlier words and of the image are computed once. Evaluations of the network (NFE) are its steps,
-    for each caption of the beam.
+    It is trained by teacher forcing, all words of a caption in one pass, and captions by greedy or beam search, or by
+    drawing candidates word by word. The keys and values of earlier words and of the image are computed once.
+    Evaluations of the network (NFE) are its steps, for each caption of the beam.
 
     Args:
         image_encoder: pictures to tokens.
@@ -36,13 +45,22 @@ class AutoregressiveCaptioner(WordCaptioner):
         length: L, positions of a caption, [CLS] and [SEP] included; longer ones are cut in training.
         decoder: sizes and options of the network.
         label_smoothing: share of each target that goes to all words alike (PyTorch's cross-entropy).
-        beam_size: beginnings of each image that are gone on with; 1 is greedy.
+        sampling: "beam" for the likeliest captions, "sample" to draw them: then ``selector`` and ``num_candidates`` are
+            to it what they are to ``LatentDiffusionCaptioner``.
+        num_candidates: captions of each image, the likeliest of its beam or so many drawn, of which one is chosen.
+        selector: picks among candidates by their texts, the picture or its tokens; the one with the highest
+            log-probability, over ``length_penalty``, if not given.
+        beam_size: beginnings of each image that are gone on with, no fewer than ``num_candidates``; 1 is greedy.
+        temperature: of "sample", above 0: logits are divided by it.
+        top_p: of "sample", in (0, 1]: the likeliest words that have that share are drawn from (nucleus sampling,
+            Holtzman et al. 2020).
         length_penalty: power of the number of words that a log-probability is divided by; 0 prefers short captions.
         min_length: fewest tokens of a caption, [CLS] and [SEP] not counted.
         max_length: most; None is what ``length`` holds.
         optimizer: takes parameter groups.
         lr_schedule: warm-up and decay over the whole run.
         decay: what weight decay is for: "matrices", sparing biases and norms, or "all".
+        seed: of what "sample" draws, for each image and candidate by its id.
         save_frozen: whether checkpoints hold frozen weights too. By default they name their source and hash instead,
             and need the source to be loaded.
         postprocess: mends every caption; they stay as decoded if not given.
@@ -52,8 +70,11 @@ class AutoregressiveCaptioner(WordCaptioner):
     """
 
     causal = True
-    settings = ("label_smoothing", "beam_size", "length_penalty", "min_length", "max_length")
-    options = frozenset({"num_candidates", "length", "min_length", "max_length"})
+    settings = (
+        *("label_smoothing", "beam_size", "length_penalty", "min_length", "max_length"),
+        *("sampling", "num_candidates", "temperature", "top_p", "seed"),
+    )
+    options = frozenset({"num_candidates", "rerank", "utility", "length", "min_length", "max_length", "precision"})
 
     def __init__(
         self,
@@ -72,6 +93,12 @@ class AutoregressiveCaptioner(WordCaptioner):
         decay: Decay = "matrices",
         save_frozen: bool = False,
         postprocess: PostProcessor | None = None,
+        sampling: Sampling = "beam",
+        num_candidates: int = 1,
+        selector: CandidateSelector | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 0,
     ) -> None:
         super().__init__(
             image_encoder,
@@ -82,10 +109,18 @@ class AutoregressiveCaptioner(WordCaptioner):
             optimizer,
             lr_schedule,
             decay,
-            0,  # nothing is drawn
+            seed,
             save_frozen,
             postprocess,
+            selector,
         )
+        check_words(sampling=(sampling, get_args(Sampling)))
+        if num_candidates < 1:
+            raise UsageError(f"num_candidates={num_candidates}: need at least 1")
+        if not 0 < temperature < math.inf:
+            raise UsageError(f"temperature={temperature}: need more than 0; for the likeliest words take sampling=beam")
+        if not 0 < top_p <= 1:
+            raise UsageError(f"top_p={top_p}: a share of the probability, above 0 and at most 1")
         if not 0 <= label_smoothing < 1:
             raise UsageError(f"label_smoothing={label_smoothing}: a share from 0 to below 1")
         if beam_size < 1:
@@ -93,19 +128,16 @@ class AutoregressiveCaptioner(WordCaptioner):
         LengthRange(min_length, max_length).check(length, self.length_option)
         self.label_smoothing, self.length_penalty = label_smoothing, length_penalty
         self.beam_size, self.min_length, self.max_length = beam_size, min_length, max_length
-
-    @property
-    def num_candidates(self) -> int:
-        """The captions of an image's beam; what ``ladic caption --num-candidates`` sets."""
-        return self.beam_size
-
-    @num_candidates.setter
-    def num_candidates(self, number: int) -> None:
-        self.beam_size = number
+        self.sampling: Sampling = sampling
+        self.num_candidates, self.temperature, self.top_p = num_candidates, temperature, top_p
+        if sampling == "sample":
+            self.options = self.options | {"seed"}
 
     @property
     def in_words(self) -> str:
         search = f"beam search of {self.beam_size}" if self.beam_size > 1 else "greedy search"
+        if self.sampling == "sample":
+            search = f"{self.num_candidates} captions drawn, of which one is chosen"
         return (
             f"Captions for images word by word: an autoregressive transformer decoder with {search}.\n"
             "Made with ladic, as a baseline for its latent diffusion."
@@ -140,31 +172,35 @@ class AutoregressiveCaptioner(WordCaptioner):
     def candidates(
         self, batch: CaptionBatch, number: int | None = None, length: LengthRange | None = None
     ) -> Candidates:
-        """The beam of each image, likeliest first; the likeliest is the caption.
+        """The likeliest captions of each image, likeliest first, or those drawn for it.
 
         Args:
             batch: images, or their tokens.
-            number: size of the beam; ``beam_size`` if None.
-            length: tokens a caption may have; ``min_length`` to ``max_length`` if None.
+            number: captions of each image; ``num_candidates`` if None.
+            length: tokens a caption may have; what it leaves open is as in ``min_length`` and ``max_length``.
         """
-        wanted = length or LengthRange(self.min_length, self.max_length)
+        wanted = (length or LengthRange()).within(self.min_length, self.max_length)
         wanted.check(self.length, self.length_option)
-        tokens = self.image_tokens(batch)
-        found = beam_search(
-            WordByWord(self.decoder, self.decoder.context(tokens)),
-            len(tokens),
-            start=self.word("cls"),
-            end=self.word("sep"),
-            beam_size=number or self.beam_size,
-            max_length=wanted.most or self.length - 2,
-            min_length=wanted.least,
-            length_penalty=self.length_penalty,
-            banned=self.banned(but=["sep"]),
-            device=tokens.device,
-        )
-        return Candidates(
-            captions=[self.texts(each.words) for each in found],
-            scores=[each.scores for each in found],
+        tokens, number = self.image_tokens(batch), number or self.num_candidates
+        next_word = WordByWord(self.decoder, self.decoder.context(tokens))
+        common: dict[str, Any] = {
+            "start": self.word("cls"),
+            "end": self.word("sep"),
+            "max_length": wanted.most or self.length - 2,
+            "min_length": wanted.least or 0,
+            "length_penalty": self.length_penalty,
+            "banned": self.banned(but=["sep"]),
+            "device": tokens.device,
+        }
+        if self.sampling == "sample":
+            seeds = [[noise_seed(self.seed, name, place) for place in range(number)] for name in batch["image_id"]]
+            found = sample_words(next_word, seeds, temperature=self.temperature, top_p=self.top_p, **common)
+        else:
+            found = beam_search(next_word, len(tokens), beam_size=max(self.beam_size, number), **common)
+        candidates = Candidates(
+            captions=[self.texts(each.words[:number]) for each in found],
+            scores=[each.scores[:number] for each in found],
             nfe=[each.steps for each in found],
             selection_nfe=[0] * len(found),
         )
+        return self.judged(batch, tokens, candidates)

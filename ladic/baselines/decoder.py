@@ -50,10 +50,14 @@ class DecoderSettings:
     tied: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.num_layers, self.num_heads) < 1 or self.hidden_width % self.num_heads:
+        for name in ("hidden_width", "num_layers", "num_heads", "ffn_width", "image_width"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise UsageError(f"decoder {name}={size}: need at least 1")
+        if self.hidden_width % self.num_heads:
             raise UsageError(
-                f"decoder hidden_width={self.hidden_width}, num_layers={self.num_layers}, num_heads={self.num_heads}: "
-                "need at least one layer and one head, and a width that divides by the heads"
+                f"decoder hidden_width={self.hidden_width}, num_heads={self.num_heads}: "
+                "need a width that divides by the heads"
             )
         if not 0 <= self.dropout < 1:
             raise UsageError(f"decoder dropout={self.dropout}: a probability from 0 to below 1")
@@ -87,10 +91,11 @@ class CaptionDecoder(nn.Module):
         self.head = WordTable(width, vocabulary, settings.tied)
         self.positions = nn.Parameter(0.02 * torch.randn(length, width))
         self.image_norm = nn.LayerNorm(cond_width) if settings.image_norm else nn.Identity()
-        self.image_input = nn.Linear(cond_width, settings.image_width) if settings.image_width else nn.Identity()
+        read = cond_width if settings.image_width is None else settings.image_width
+        self.image_input = nn.Identity() if settings.image_width is None else nn.Linear(cond_width, read)
         self.input_norm = nn.Identity() if pre_norm else nn.LayerNorm(width, eps=eps)
         self.dropout = nn.Dropout(settings.dropout)
-        read, ffn = settings.image_width or cond_width, settings.ffn_width or 4 * width
+        ffn = 4 * width if settings.ffn_width is None else settings.ffn_width
         blocks = [
             Block(width, settings.num_heads, read, ffn, settings.dropout, pre_norm, eps, causal)
             for _ in range(settings.num_layers)
@@ -100,6 +105,7 @@ class CaptionDecoder(nn.Module):
 
     def context(self, image_tokens: Tensor) -> Context:
         """All keys and values of images (B, N, C); once per image, not once per word."""
+        image_tokens = image_tokens.to(self.positions.dtype)
         return image_context(self.blocks, self.image_input(self.image_norm(image_tokens)))
 
     def forward(

@@ -6,7 +6,7 @@ from typing import get_args
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ladic.baselines.decoder import DecoderSettings
@@ -21,14 +21,22 @@ from ladic.optim import Decay, WarmupDecay
 from ladic.postprocess import PostProcessor
 from ladic.types import Candidates, CaptionBatch
 
+_LEAST_SHARE = 1e-3
+"""A share is taken for so much at least in the loss: MDLM's code begins its times there."""
+
 
 class MaskedDiffusionCaptioner(WordCaptioner):
-    """Captions images by discrete diffusion with an absorbing \\[MASK\\] state, after DDCap (Zhu et al. 2022).
+    """Captions images by discrete diffusion with an absorbing \\[MASK\\] state (MDLM, Sahoo et al. 2024; MaskGIT).
 
     Training hides a random share of a caption's L positions, padding among them, and asks for the hidden words; the
-    share of hidden words is the noise level. Captioning begins with all of them hidden and takes the surest at every
-    step, as MaskGIT (Chang et al. 2022) does. The caption's length is implicit, as in LaDiC: [PAD] is a word like any
-    other. Evaluations of the network (NFE) are the steps.
+    share of hidden words is the noise level. With the linear schedule the loss is MDLM's bound on the negative
+    log-likelihood in continuous time, nats a position: hidden words count 1 / share. With the cosine schedule it is
+    that of MaskGIT (Chang et al. 2022, §3.1), the mean over hidden words. Captioning begins with all of them hidden and
+    takes the surest at every step, as MaskGIT and DDCap (Zhu et al. 2022) do; padding comes last.
+
+    The caption's length is implicit, as in LaDiC: [PAD] is a word like any other. Of DDCap it has the best-first
+    inference alone, not its length prediction, concentrated attention mask and image-free training. Evaluations of the
+    network (NFE) are the steps.
 
     Args:
         image_encoder: pictures to tokens.
@@ -53,7 +61,7 @@ class MaskedDiffusionCaptioner(WordCaptioner):
 
     causal = False
     settings = ("num_steps", "mask_schedule", "seed")
-    options = frozenset({"num_steps"})
+    options = frozenset({"num_steps", "precision", "compile"})
     num_candidates = 1
 
     def __init__(
@@ -98,8 +106,13 @@ class MaskedDiffusionCaptioner(WordCaptioner):
             f"{self.num_steps} steps.\nMade with ladic, as a baseline for its latent diffusion."
         )
 
+    def compiled_methods(self) -> list[tuple[nn.Module, str]]:
+        return [(self.image_encoder, "forward"), (self.decoder, "context"), (self.decoder, "forward")]
+
     def losses(self, batch: CaptionBatch, draws: BatchDraws | None = None) -> dict[str, Tensor]:
         """Cross-entropy of the hidden words, padding among them, and the share of real ones predicted right.
+
+        With the linear schedule a word counts 1 / (share that was hidden), and the mean is over all positions.
 
         Args:
             batch: with captions.
@@ -112,11 +125,14 @@ class MaskedDiffusionCaptioner(WordCaptioner):
         hidden[:, 0] = False  # all captions begin alike
         context = self.decoder.context(self.image_tokens(batch))
         logits = self.decoder(words.masked_fill(hidden, self.word("mask")), context).float()
-        total = F.cross_entropy(logits[hidden], words[hidden], reduction="sum")
+        each, count = F.cross_entropy(logits[hidden], words[hidden], reduction="none"), hidden.sum()
+        if self.mask_schedule == "linear":
+            each = each / share.clamp_min(_LEAST_SHARE).expand_as(hidden)[hidden]
+            count = torch.full_like(count, hidden[:, 1:].numel())
         real = hidden & batch["attention_mask"].bool()
         right = (logits.argmax(-1) == words) & real
         return {
-            "loss": total / self.mean_over_ranks(hidden.sum()),
+            "loss": each.sum() / self.mean_over_ranks(count),
             "token_accuracy": right.sum() / real.sum().clamp_min(1),
         }
 
@@ -130,7 +146,7 @@ class MaskedDiffusionCaptioner(WordCaptioner):
             UsageError: if more are asked for, or a length.
         """
         if number not in (None, 1) or length is not None:
-            what = f"num_candidates={number}" if length is None else f"length of {length.least} to {length.most} tokens"
+            what = f"num_candidates={number}" if length is None else f"length of {length.in_words}"
             raise UsageError(f"{what}: MaskedDiffusionCaptioner says one caption of a picture, as long as it finds it")
         tokens = self.image_tokens(batch)
         words = torch.full((len(tokens), self.length), self.word("mask"), device=tokens.device)
@@ -142,6 +158,7 @@ class MaskedDiffusionCaptioner(WordCaptioner):
             mask=self.word("mask"),
             num_steps=self.num_steps,
             schedule=self.mask_schedule,
+            padding=self.word("pad"),
             banned=self.banned(but=["sep", "pad"]),
         )
         end = self.word("sep")

@@ -32,7 +32,7 @@ class Unmasked:
 
     Attributes:
         words: (B, L), none of them hidden.
-        scores: (B,) mean log-probability of the words that were hidden, each when it was taken.
+        scores: (B,) mean log-probability of the words that were hidden, each when it was taken; padding is no word.
         steps: how often the model was asked.
     """
 
@@ -48,11 +48,13 @@ def unmask(
     mask: int,
     num_steps: int,
     schedule: MaskSchedule = "cosine",
+    padding: int | None = None,
     banned: Tensor | None = None,
 ) -> Unmasked:
     """Fills hidden words in, the surest first; what is known or was once taken stays (MaskGIT, §3.2; DDCap).
 
-    Every step takes at least one word of each caption, so that fewer steps may do.
+    Every step takes at least one word of each caption, so that fewer steps may do. Padding is the surest of all and
+    says nothing: it is taken when no words are left to take, so that the steps are spent on words.
 
     Args:
         predict: logits (B, L, V) of words (B, L) of which some are hidden.
@@ -60,10 +62,12 @@ def unmask(
         mask: the hidden word.
         num_steps: evaluations at most.
         schedule: how many words are still hidden after each.
+        padding: the word that is taken last and not scored; None means there is none.
         banned: (V,) bool, words that are never said.
     """
     hidden = words == mask
     count, total = hidden.sum(1), torch.zeros(len(words), device=words.device)
+    said = torch.zeros_like(count)
     steps = 0
     for step in range(1, num_steps + 1):
         if not bool(hidden.any()):
@@ -75,11 +79,14 @@ def unmask(
         share = hidden_share(schedule, torch.tensor(step / num_steps))
         left = (count * float(share)).floor() if step < num_steps else torch.zeros_like(count)
         taken = (hidden.sum(1) - left).clamp_min(1)
-        order = sureness.masked_fill(~hidden, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        pads = torch.zeros_like(hidden) if padding is None else choice == padding
+        first = (sureness.exp() - pads.float()).masked_fill(~hidden, -torch.inf)  # words above 0, padding below
+        order = first.argsort(dim=1, descending=True, stable=True)
         rank = order.argsort(dim=1)  # of each position
         now = hidden & (rank < taken.unsqueeze(1))
         words = torch.where(now, choice, words)
-        total += (sureness * now).sum(1)
+        total += sureness.masked_fill(~now | pads, 0).sum(1)
+        said += (now & ~pads).sum(1)
         hidden = hidden & ~now
         steps += 1
-    return Unmasked(words, total / count.clamp_min(1), steps)
+    return Unmasked(words, total / said.clamp_min(1), steps)

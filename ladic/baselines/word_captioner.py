@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 
 from ladic.baselines.decoder import CaptionDecoder, DecoderSettings
 from ladic.baselines.words import read_vocabulary, special_words
@@ -20,7 +20,8 @@ from ladic.components.latent_spaces.tokens import index_of, texts, token_lengths
 from ladic.errors import UsageError
 from ladic.optim import Decay, WarmupDecay
 from ladic.postprocess import PostProcessor
-from ladic.types import CaptionBatch, CaptionOutput, TokenBatch
+from ladic.rerank import CandidateSelector, Evidence
+from ladic.types import Candidates, CaptionBatch, CaptionOutput, TokenBatch
 
 
 class WordCaptioner(Captioner, ABC):
@@ -32,6 +33,7 @@ class WordCaptioner(Captioner, ABC):
             [UNK], as in the latent space it was made for; None means all words of the tokenizer.
         length: L, positions of a caption, [CLS] and [SEP] included.
         decoder: sizes and options of the network.
+        selector: picks among candidates; the one with the highest score of the network if None.
     """
 
     causal: bool
@@ -49,8 +51,15 @@ class WordCaptioner(Captioner, ABC):
         seed: int,
         save_frozen: bool,
         postprocess: PostProcessor | None,
+        selector: CandidateSelector | None = None,
     ) -> None:
         super().__init__(image_encoder, optimizer, lr_schedule, decay, seed, save_frozen, postprocess)
+        if selector is not None and selector.reconstructs:
+            raise UsageError(
+                f"selector: {type(selector).__name__} needs a model that denoises latents; give "
+                "--model.selector=MinimumBayesRiskSelector, or --model.selector=null for the likeliest"
+            )
+        self.selector = selector
         if length < 3:
             raise UsageError(f"length={length}: need at least 3, a word between [CLS] and [SEP]")
         self._tokenizer, self._length, self.sizes = load_tokenizer(tokenizer), length, decoder
@@ -86,9 +95,12 @@ class WordCaptioner(Captioner, ABC):
     def token_lengths(self, captions: list[str]) -> list[int]:
         return token_lengths(self.tokenizer, captions)
 
+    def cast_parts(self) -> list[nn.Module]:
+        return [self.image_encoder, self.decoder]
+
     def _caption_batch(self, batch: CaptionBatch) -> CaptionOutput:
         found = self.candidates(batch)
-        captions = [own[0] for own in found.captions]
+        captions = [own[scores.index(max(scores))] for own, scores in zip(found.captions, found.scores, strict=True)]
         return {
             "image_id": batch["image_id"],
             "captions": captions,
@@ -129,6 +141,13 @@ class WordCaptioner(Captioner, ABC):
         vocabulary = self.decoder.head.vocabulary.tolist()
         captions = texts(self.tokenizer, [[vocabulary[word] for word in row] for row in rows])
         return captions if self.postprocess is None else [self.postprocess.text(caption) for caption in captions]
+
+    def judged(self, batch: CaptionBatch, image_tokens: Tensor, found: Candidates) -> Candidates:
+        """The same candidates with the selector's scores, where there is one."""
+        if self.selector is None:
+            return found
+        evidence = Evidence(batch.get("image"), image_tokens, preprocess=self.preprocess)
+        return replace(found, scores=self.selector.scores(found.captions, evidence))
 
     def mean_over_ranks(self, count: Tensor) -> Tensor:
         """A scalar count's mean over the ranks of a training step, at least 1.

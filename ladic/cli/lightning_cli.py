@@ -37,9 +37,12 @@ class OneLineParser(LightningArgumentParser):
     """Complaints are one line with the nearest name, instead of sixty lines of usage."""
 
     def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:
-        # jsonargparse hands an argument of a component's component on as text, in which null has become None.
-        if isinstance(args, list) and len(args) == 1 and str(args[0]).endswith("=None"):
-            args = [f"{str(args[0]).removesuffix('None')}null"]
+        # jsonargparse hands an argument of a component's component on as text, in which null has become None, to a
+        # parser that it makes for the component. What the user typed is left alone.
+        if getattr(self, "_inner_parser", False) and isinstance(args, list) and len(args) == 1:
+            name, equals, value = str(args[0]).partition("=")
+            if equals and value == "None":
+                args = [f"{name}=null"]
         return super().parse_args(args, *more, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

@@ -85,7 +85,7 @@ def length_range(options: Any) -> LengthRange | None:
     if least is None and most is None:
         return None
     try:
-        return LengthRange(least or 0, most)
+        return LengthRange(least, most)
     except UsageError as error:
         raise UsageError(f"--min-length {least}, --max-length {most}: {error}") from error
 
@@ -163,7 +163,8 @@ def refuse_foreign(options: Any, model: Captioner) -> None:
         UsageError: naming the option and those that it takes.
     """
     for name in OF_THE_MODEL:
-        if getattr(options, name, None) not in (None, False) and name not in model.options:
+        value = getattr(options, name, None)
+        if value is not None and value is not False and name not in model.options:  # 0 is given, and equals False
             takes = " and ".join(f"--{known.replace('_', '-')}" for known in OF_THE_MODEL if known in model.options)
             raise UsageError(
                 f"--{name.replace('_', '-')}: not for {type(model).__name__}, which takes {takes or 'none'}"

@@ -39,7 +39,13 @@ class Evidence:
 
 
 class CandidateSelector(Buildable, ABC):
-    """Picks one of the candidates of each image: the first with the highest score."""
+    """Picks one of the candidates of each image: the first with the highest score.
+
+    Attributes:
+        reconstructs: whether it asks the model to denoise candidates, which only a diffusion over latents can.
+    """
+
+    reconstructs = False
 
     @abstractmethod
     def scores(self, candidates: list[list[str]], evidence: Evidence) -> list[list[float]]:

@@ -28,6 +28,8 @@ class ReconstructionSelector(CandidateSelector):
         UsageError: for numbers out of range.
     """
 
+    reconstructs = True
+
     def __init__(
         self,
         selector: CandidateSelector | None = None,

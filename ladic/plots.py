@@ -76,7 +76,8 @@ def sweep_figure(curves: Mapping[str, Sequence[Mapping[str, Sequence[tuple[int, 
             style: dict[str, Any] = {"color": f"C{number % 10}", "marker": ".", "label": row if place == 0 else None}
             by_step.plot(steps, values, **style)
             if "train/minutes" in run:
-                by_time.plot(np.interp(steps, *zip(*run["train/minutes"], strict=True)), values, **style)
+                known, minutes = np.array(run["train/minutes"]).T
+                by_time.plot(np.interp(np.array(steps), known, minutes), values, **style)
     for axes, label in ((by_time, "minutes of training"), (by_step, "steps")):
         axes.set(xlabel=label)
         axes.grid(alpha=0.3)

@@ -74,7 +74,7 @@ class TrainingClock(Callback):
         self._agree(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self.log("train/minutes", self.seconds() / 60, batch_size=1)
+        pl_module.log("train/minutes", self.seconds() / 60, batch_size=1)
         self._end_if_over(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -9,7 +9,8 @@ demo: .venv/.installed
 
 # Nothing in the tests needs the hub; asking for it anyway costs 23 s a file where there is no network.
 test: lint
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+		--no-loadscope-reorder
 
 lint: .venv/.installed-dev typecheck
 	$(BIN)/ruff check .

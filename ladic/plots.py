@@ -97,7 +97,7 @@ def sweep_figure(curves: Mapping[str, Sequence[Mapping[str, Sequence[tuple[int, 
             style: dict[str, Any] = {"color": f"C{number % 10}", "marker": ".", "label": row if place == 0 else None}
             by_step.plot(steps, values, **style)
             if "train/minutes" in run:
-                at, minutes = (np.array(column) for column in zip(*run["train/minutes"], strict=True))
+                at, minutes = np.array(run["train/minutes"]).T
                 by_time.plot(np.interp(np.array(steps), at, minutes), values, **style)
     for axes, label in ((by_time, "minutes of training"), (by_step, "steps")):
         axes.set(xlabel=label)

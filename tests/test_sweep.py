@@ -200,8 +200,9 @@ def test_the_same_options_said_otherwise_are_the_same_row(swept, tmp_path):
     assert one.definition() == other.definition()
 
 
-def test_a_failing_row_is_told_in_a_line_and_the_others_go_on(swept, cli):
+def test_a_failing_row_is_told_in_a_line_and_the_others_go_on(swept, cli, monkeypatch):
     folder, _ = swept
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     rows = {
         "typo": {"flags": ["--model.sampler=Zebra"]},
         "unfit": {"flags": ["--model.latent_space.fitted=nowhere.safetensors"]},

@@ -88,6 +88,11 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
         self.time_spent: Callable[[], float] | None = None  # share of a limit, of whoever keeps time
         self.minutes_spent: Callable[[], float] | None = None  # in training, of the same
 
+    @property
+    def rows(self) -> int:
+        """Captions that the network works on for each image: its candidates, or those of a beam."""
+        return self.num_candidates
+
     # What a subclass says.
 
     @property

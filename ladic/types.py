@@ -75,7 +75,7 @@ class CaptionOutput(TypedDict):
 
     Attributes:
         image_id, captions: one of each per row.
-        nfe: network evaluations spent on each candidate (an image has the captioner's ``num_candidates``), as they were
+        nfe: network evaluations spent on each candidate (an image has the captioner's ``rows`` of them), as they were
             counted; or one such number for each image.
         selection_nfe: network evaluations that choosing among an image's candidates took, for each image.
     """

@@ -278,7 +278,7 @@ def test_every_row_of_a_beam_is_an_evaluation_for_each_step() -> None:
     asked: list[int] = []
     captioner.decoder.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
     output = captioner.predict_step(pictures(captioner, rows=1), 0)
-    assert output["nfe"][0] * captioner.num_candidates == sum(asked) > 3
+    assert output["nfe"][0] * captioner.rows == sum(asked) > 3
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from ladic.cli.captioner_choice import names_captioner, with_captioner
 from ladic.cli.lightning_cli import OneLineParser, parse
 from ladic.errors import UsageError
 from ladic.rerank import MinimumBayesRiskSelector
+from ladic.sweep.results import values_of
 
 DECODER = {"hidden_width": 16, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
 WORDS = ["--model.length=12", *(f"--model.decoder.{name}={value}" for name, value in DECODER.items())]
@@ -51,6 +52,16 @@ def test_a_run_leaves_what_that_of_a_diffusion_leaves(run: Path) -> None:
     assert (scores["step"], scores["images"]) == (2, 4)
     assert 1 <= scores["nfe"] <= 11, "decoder steps, counted"
     assert scores["selection_nfe"] == 0
+    assert scores["rows"] == 3, "decoder steps are those of each caption of the beam"
+    assert values_of(scores)["nfe_per_image"] == 3 * scores["nfe"]
+    assert scores["training"] == {
+        "steps": 2,
+        "minutes": pytest.approx(read_checkpoint(run)["callbacks"]["TrainingClock"]["seconds"] / 60, abs=1e-3),
+        "global_batch": 8,
+        "precision": "32-true",
+    }
+    assert 0 < scores["training"]["minutes"] < 5
+    assert scores["eval_batch_size"] == 64
     assert scores["config"]["captioner"] == "ladic.baselines.autoregressive.AutoregressiveCaptioner"
     assert scores["config"]["settings"]["beam_size"] == 3, "a flag beats the checkpoint"
     curves = " ".join(file.read_text() for file in run.rglob("metrics.csv"))

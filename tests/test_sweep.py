@@ -20,7 +20,7 @@ from ladic.callbacks import Requeue
 from ladic.captioner import LatentDiffusionCaptioner
 from ladic.checkpoints import read_checkpoint
 from ladic.plots import read_curves
-from ladic.sweep import read_sweep
+from ladic.sweep import Runner, read_sweep
 
 
 class StopParent(Callback):
@@ -100,7 +100,7 @@ def swept(tmp_path_factory):
                 patch.undo()
                 patch.setenv("PYTHONPATH", str(Path(__file__).parent))
             record = folder / "out/ddim/seed-0/sweep.json"
-            said.append((code, (folder / "said.txt").read_text(), json.loads(record.read_text())["seconds"]))
+            said.append((code, (folder / "said.txt").read_text(), json.loads(record.read_text())["done"]))
     return folder, said
 
 
@@ -114,11 +114,13 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on_with_the_same_command(swept):
     assert "prepare fit-frequencies: begins" in told
     assert "[1/4] ddim, seed 0: stopped; the same command goes on from here" in told
     assert done == []
+    assert "wrote" not in told, "no table of what is under way"
     assert second == 0
     assert "counts.json.gz is there already" in told_then
     for number, name in enumerate(("ddim, seed 0", "ddim, seed 1", "renoise, seed 0", "renoise, seed 1")):
         assert f"[{number + 1}/4] {name}: finished in " in told_then
-    assert len(done_then) == 2, "fit and test"
+    assert [each["command"] for each in done_then] == ["fit", "test"]
+    assert "results.png: 4 of 4 runs" in told_then
     log = (folder / "out/ddim/seed-0/log.txt").read_text()
     assert log.count("$ ladic fit ") == 2
     assert "stopped at step 2" in log
@@ -153,7 +155,9 @@ def test_the_table_is_numpys(swept, cli):
         steps = 2 if line["row"] == "ddim" else 3
         assert float(line["nfe_per_image"]) == 2 * steps, "of one candidate, guided"
         assert float(line["steps"]) == 4
-        assert float(line["minutes"]) == read_curves(run)["train/minutes"][-1][1]
+        clock = read_checkpoint(run)["callbacks"]["TrainingClock"]["seconds"]
+        assert float(line["minutes"]) == pytest.approx(clock / 60, abs=1e-4), "of the weights that were tested"
+        assert float(line["minutes"]) == pytest.approx(read_curves(run)["train/minutes"][-1][1], abs=1e-2)
         model = LatentDiffusionCaptioner.load_from_checkpoint(run)
         trained = [part for part in model.parameters() if part.requires_grad]
         assert float(line["trained_parameters"]) == sum(part.numel() for part in trained) > 0
@@ -166,9 +170,16 @@ def test_the_table_is_numpys(swept, cli):
         for name in ("BLEU-4", "CIDEr-D", "seconds_per_image"):
             values = np.array([float(line[name]) for line in lines])
             spread = values.std(ddof=1)
-            expected = f"{values.mean():.4f}" + (f" ± {spread:.4f}" if spread else "")
-            assert cells[name] == expected
+            assert cells[name] == f"{values.mean():.4f} ± {spread:.4f}"
+    assert f"Gathered by `ladic sweep {folder}/study.yaml --gather`" in page
     assert "seeds 0, 1" in page
+    assert "- trained with batch 8 in 32-true, captioned with batch 64 in 32-true\n" in page
+    done = json.loads((folder / "out/ddim/seed-0/sweep.json").read_text())["done"]
+    for name, told in zip(("fit", "test"), done, strict=True):
+        (line,) = [line for line in page.splitlines() if line.startswith(f"- {name}: ")]
+        assert line.startswith(f"- {name}: {told['machine']}")
+        assert f"; commit {told['commit'] or 'unknown'}" in line
+        assert line.endswith(f"; {told['date']}")
     assert (folder / "out/results.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -190,6 +201,54 @@ def test_a_row_that_has_changed_is_told_and_not_reused(swept, cli, tmp_path):
     assert "renoise" not in (folder / "out/results.csv").read_text()
 
 
+def test_what_was_requeued_makes_no_table(swept, cli, monkeypatch):
+    folder, _ = swept
+
+    def requeued(runner):
+        runner.stopped = True
+        return 0
+
+    monkeypatch.setattr(Runner, "run", requeued)
+    done = cli("sweep", folder / "study.yaml")
+    assert (done.code, done.stdout) == (0, "")
+
+
+def test_a_part_that_is_run_leaves_the_table_whole(swept, cli):
+    folder, _ = swept
+    done = cli("sweep", folder / "study.yaml", "--only=renoise", "--seeds=1")
+    assert done.code == 0, done.stderr
+    assert "[1/1] renoise, seed 1: finished before" in done.stdout
+    assert "4 of 4 runs" in done.stdout
+    assert len((folder / "out/results.csv").read_text().splitlines()) == 5
+    assert f"`ladic sweep {folder}/study.yaml --only=renoise --seeds=1`" in (folder / "out/results.md").read_text()
+    done = cli("sweep", folder / "study.yaml", "--only=renoise", "--gather")
+    assert "2 of 2 runs" in done.stdout
+    assert len((folder / "out/results.csv").read_text().splitlines()) == 3
+
+
+def test_a_score_that_nobody_validated_is_told_and_no_figure_of_before_stays(swept, cli):
+    folder, _ = swept
+    assert cli("sweep", folder / "study.yaml", "--gather").code == 0
+    assert (folder / "out/results.png").is_file()
+    done = cli("sweep", sweep_file(folder, "mistyped.yaml", metric="CIDER-D"), "--gather")
+    assert "metric='CIDER-D': no figure: no score called 'CIDER-D'; did you mean CIDEr-D?" in done.stderr
+    assert "4 of 4 runs" in done.stdout
+    assert not (folder / "out/results.png").exists()
+    assert "results.png" not in (folder / "out/results.md").read_text()
+
+
+def test_a_damaged_log_costs_the_curves_and_not_the_scores(swept, cli):
+    folder, _ = swept
+    log = next((folder / "out/ddim/seed-1").rglob("metrics.csv"))
+    before = log.read_text()
+    log.write_text("step,train/loss\n1,2.5\ntwo,2.5\n")
+    done = cli("sweep", folder / "study.yaml", "--gather")
+    log.write_text(before)
+    assert done.code == 1
+    assert f"ddim, seed 1: no curves: '{log}': not numbers that `ladic fit` logged (" in done.stderr
+    assert "4 of 4 runs" in done.stdout
+
+
 def test_the_same_options_said_otherwise_are_the_same_row(swept, tmp_path):
     folder, _ = swept
     shutil.copy(folder / "tiny.yaml", tmp_path)
@@ -202,21 +261,25 @@ def test_the_same_options_said_otherwise_are_the_same_row(swept, tmp_path):
 
 def test_a_failing_row_is_told_in_a_line_and_the_others_go_on(swept, cli, monkeypatch):
     folder, _ = swept
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # of the callback, for the command that fails
     rows = {
         "typo": {"flags": ["--model.sampler=Zebra"]},
+        "late": {"commands": ["fit", "test --model.num_candidate=5"]},
         "unfit": {"flags": ["--model.latent_space.fitted=nowhere.safetensors"]},
         "ddim": None,
     }
     done = cli("sweep", sweep_file(folder, "failing.yaml", rows=rows, seeds=[0]))
     assert done.code == 1
-    typo, unfit = [line for line in done.stderr.splitlines() if line.startswith("[")]
-    assert typo.startswith("[1/3] typo, seed 0: error: ")
+    typo, late, unfit = [line for line in done.stderr.splitlines() if line.startswith("[")]
+    assert typo.startswith("[1/4] typo, seed 0: error: ")
     assert "Zebra" in typo
+    assert late.startswith("[2/4] late, seed 0: error: ")
+    assert "num_candidates" in late
+    assert not (folder / "out/late").exists(), "told before anything is trained"
     log = folder / "out/unfit/seed-0/log.txt"
-    assert unfit.startswith("[2/3] unfit, seed 0: fit ended with 2: error: fitted='nowhere.safetensors': no such file")
+    assert unfit.startswith("[3/4] unfit, seed 0: fit ended with 2: error: fitted='nowhere.safetensors': no such file")
     assert unfit.endswith(f"log: {log}")
-    assert "[3/3] ddim, seed 0: finished before" in done.stdout
+    assert "[4/4] ddim, seed 0: finished before" in done.stdout
 
 
 def test_the_commands_of_a_dry_run_make_the_same_by_hand(swept, cli, tmp_path):

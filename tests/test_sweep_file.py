@@ -1,5 +1,6 @@
 """What may stand in a sweep file, what becomes of it, and the running of commands that are no trainings."""
 
+import datetime
 import json
 import os
 import shlex
@@ -7,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 from tiny_run import error_line
 
+from ladic.json_files import write_whole
 from ladic.sweep import Runner, read_sweep, running
 from ladic.sweep.definition import max_time
 from ladic.sweep.record import alone
@@ -55,6 +58,10 @@ def write(tmp_path):
             "rows.a.flags='--trainer.max_steps=3': --trainer.max_steps is set by 'minutes'; leave it out",
         ),
         (
+            {"minutes": 5, "commands": ["fit --trainer.min_epochs=3"]},
+            "commands='--trainer.min_epochs=3': --trainer.min_epochs is set by 'minutes'; leave it out",
+        ),
+        (
             {"flags": ["--trainer.default_root_dir=x"]},
             "--trainer.default_root_dir is set by the sweep itself, for each run's folder; leave it out",
         ),
@@ -62,6 +69,8 @@ def write(tmp_path):
         ({"commands": ["test --ckpt_path=x"]}, "--ckpt_path is set by the sweep itself"),
         ({"prepare": [{"command": "fit-space"}]}, "prepare.0.makes=None: accepted is given"),
         ({"prepare": [{"comand": "fit-space"}]}, "prepare.0.comand: no key called 'comand'; did you mean command?"),
+        ({"prepare": [{"command": " ", "makes": "x"}]}, "prepare.0.command=' ': accepted is the words of a command"),
+        ({"prepare": [{"command": "ladic", "makes": "x"}]}, "prepare.0.command='ladic': accepted is the words of a"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told_in_a_line(cli, write, content, complaint):
@@ -78,6 +87,9 @@ def test_what_is_wrong_with_a_file_is_told_in_a_line(cli, write, content, compla
     [
         (["--only=b"], "--only: no row called 'b'; there are: a"),
         (["--seeds=x"], "--seeds x: accepted are whole numbers from 0"),
+        (["--array=1", "--dry-run"], "--array 1: accepted are 0 to 0"),
+        (["--array=0", "--gather"], "--gather: not together with --array; leave one of the two out"),
+        (["--dry-run", "--gather"], "--gather: not together with --dry-run"),
     ],
 )
 def test_wrong_words_are_told(cli, write, words, complaint):
@@ -111,9 +123,11 @@ def test_minutes_are_those_of_every_fit_and_no_steps_end_it_before(cli, write, t
     shared = ["-c", str(tmp_path / "small.yaml"), "--data.batch_size=4", "--seed_everything=2"]
     shared += [f"--trainer.default_root_dir={folder}"]
     budget = ["--trainer.max_time=00:00:01:30", "--trainer.max_steps=-1", "--trainer.max_epochs=-1"]
+    budget += ["--trainer.min_steps=null", "--trainer.min_epochs=null"]
     assert fit == ["ladic", "fit", *shared, *budget, "--ckpt_path=auto"]
     assert test == ["ladic", "test", *shared, "--model.seed=3", f"--ckpt_path={folder}"]
     assert "'--model.caption_loss_weight=1 0'" in lines[0]
+    assert cli("sweep", file, "--dry-run", "--array=2").stdout.splitlines() == lines[2:]
     assert max_time(60 * 24 + 61) == "01:01:01:00"
 
 
@@ -123,9 +137,50 @@ def test_a_shipped_configuration_may_be_named(write):
     assert all(config.is_file() for config in row.configs)
 
 
+def test_an_output_that_cannot_be_written_to_is_told(cli, write, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    file = write()
+    told = error_line(cli("sweep", file).stderr)
+    assert told.startswith(f"sweep '{file}': output='{tmp_path}/out': can't be written to (")
+
+
 def test_spread_is_the_sample_standard_deviation():
-    assert cell("BLEU-4", [0.1, 0.2, 0.6]) == "0.3000 ± 0.2646"
-    assert cell("BLEU-4", []) == ""
+    assert cell("BLEU-4", [0.1, 0.2, 0.6], 3) == "0.3000 ± 0.2646"
+    assert cell("BLEU-4", [], 3) == ""
+    assert cell("steps", [7.0, 7.0], 2) == "7 ± 0", "no spread is a result, too"
+    assert cell("METEOR", [0.25], 3) == "0.2500 (n = 1)"
+
+
+def test_a_result_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = tmp_path / "results.csv"
+    write_whole(file, b"old")
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_whole(file, b"new")
+    assert file.read_bytes() == b"old"
+
+
+def test_a_row_is_also_what_its_files_were_prepared_by(write, tmp_path):
+    def definition(*commands, **more):
+        names = ("text", "space.pt", "other.pt")
+        steps = [{"command": one, "makes": f"{tmp_path}/{name}"} for one, name in zip(commands, names, strict=False)]
+        return read_sweep(write(prepare=steps, **more)).rows[0].definition()
+
+    text, space = f"pretrain-text --output={tmp_path}/text", f"fit-space --text {tmp_path}/text/model"
+    flags = [f"--model.latent_space.fitted={tmp_path}/space.pt"]
+    known = definition(text, space, flags=flags)
+    assert known[f"prepare.{tmp_path}/space.pt"] == space
+    assert definition(text, space, "fit-space", flags=flags) == known, "a step for another row"
+    assert definition(text, f"{space} --captions=9", flags=flags) != known
+    assert definition(f"{text} --steps=9", space, flags=flags) != known, "what is needed for what is needed"
+    nested = definition(text, space, flags=[f"--model.latent_space={{fitted: {tmp_path}/space.pt}}"])
+    assert f"prepare.{tmp_path}/text" in nested
+    assert f"prepare.{tmp_path}/text" not in definition(text, space)
+    assert f"prepare.{tmp_path}/text" in definition(text, space, commands=["fit", f"test --data.root={tmp_path}/text"])
 
 
 # Running, with a program in place of ladic that does as it is told.
@@ -172,8 +227,12 @@ def test_a_failure_says_how_it_ended_and_the_logs_last_error(runner, capfd, tmp_
     assert "[2/3] b, seed 0: validate was killed by SIGKILL" in b
     assert "[3/3] c, seed 0: finished in" in told.out
     record = json.loads((tmp_path / "out/a/seed-0/sweep.json").read_text())
-    assert len(record["seconds"]) == 1, "fit is done and isn't run again"
-    assert record["machine"] == "a machine"
+    (done,) = record["done"]  # fit isn't run again
+    assert (done["command"], done["machine"]) == ("fit", "a machine")
+    assert done["date"] == datetime.date.today().isoformat()
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    if head.returncode == 0:
+        assert head.stdout.startswith(done["commit"].removesuffix("-dirty"))
 
 
 def test_a_finished_command_is_not_run_again(runner, tmp_path):
@@ -184,34 +243,68 @@ def test_a_finished_command_is_not_run_again(runner, tmp_path):
 
 
 def test_preparations_are_made_once_and_again_where_they_were_cut_off(runner, tmp_path, capfd):
-    made = tmp_path / "made"
+    made, mark = tmp_path / "shared/made", tmp_path / "shared/made.prepared"
     step = {"command": f"ladic make {made}", "makes": str(made)}
     settings = {"prepare": [step], "commands": ["fit"]}
     assert runner(**settings).run() == 0
+    assert json.loads(mark.read_text()) == {"command": f"make {made}", "done": True}
+    made.write_text("kept")
+    capfd.readouterr()
+    assert runner(**settings, output=str(tmp_path / "other")).run() == 0
+    assert made.read_text() == "kept"
+    assert f"prepare make: {made} is there already\n" in capfd.readouterr().out
+    mark.write_text(json.dumps({"command": "make otherwise", "done": False}))
+    assert runner(**settings).run() == 0
+    assert made.read_text() == "", "what was begun and not finished is made anew, whatever began it"
+    mark.unlink()
     made.write_text("by hand")
+    capfd.readouterr()
     assert runner(**settings).run() == 0
     assert made.read_text() == "by hand"
-    (tmp_path / "out" / running.UNFINISHED).write_text(f"make {made}")
-    assert runner(**settings).run() == 0
-    assert made.read_text() == "", "what was begun and not finished is made anew"
+    assert f"{made} is there already, taken as made by hand: no 'made.prepared' beside it" in capfd.readouterr().out
+
+
+def test_what_another_command_prepared_is_told_and_not_used(runner, tmp_path, capfd):
+    made = tmp_path / "made"
+    assert runner(prepare=[{"command": f"make {made}", "makes": str(made)}], commands=["fit"]).run() == 0
     capfd.readouterr()
+    assert runner(prepare=[{"command": f"make {made} --well", "makes": str(made)}], commands=["fit"]).run() == 1
+    (told,) = capfd.readouterr().err.splitlines()
+    assert told.startswith(f"prepare make: '{made}' was made by `ladic make {made}`, and the sweep file now says ")
+    assert f"`ladic make {made} --well`; move it away to make it anew" in told
+    (tmp_path / "made.prepared").write_text("half a ma")
+    assert runner(prepare=[{"command": f"make {made}", "makes": str(made)}]).run() == 1
+    assert "doesn't say what command made" in capfd.readouterr().err
+
+
+def test_a_preparation_that_fails_is_told(runner, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert runner(prepare=[{"command": "test", "makes": "nothing"}]).run() == 1
     assert "prepare test: test ended with 3: error: the last; log: " in capfd.readouterr().err
     assert runner(prepare=[{"command": "fit", "makes": "nothing"}]).run() == 1
     assert "it made no 'nothing'" in capfd.readouterr().err
+    assert not (tmp_path / "nothing.prepared").exists(), "what is put there by hand now is no leftover"
+    assert runner(prepare=[{"command": "fit", "makes": "study.yaml/x"}]).run() == 1
+    assert capfd.readouterr().err.startswith("prepare fit: [Errno 17] File exists")
 
 
 SWEEP = "import sys; from ladic.sweep import running; running.LADIC = ({python!r}, '-c', {program!r})\n" + (
     "from ladic.sweep import Runner, read_sweep; from pathlib import Path\n"
-    "sweep = read_sweep(Path({file!r})); sys.exit(Runner(sweep, sweep.runs(), '').run())"
+    "sweep = read_sweep(Path({file!r})); runner = Runner(sweep, sweep.runs(), '')\n"
+    "code = runner.run(); print('a table:', not runner.stopped); sys.exit(code)"
 )
 
 
-def start(file, **environment):
-    """A sweep in a process of its own, when its command has begun."""
+def process(file, **environment):
+    """A sweep in a process of its own."""
     script = SWEEP.format(python=sys.executable, program=PROGRAM, file=str(file))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    child = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, **environment}, **pipes)
+    return subprocess.Popen([sys.executable, "-c", script], env={**os.environ, **environment}, **pipes)
+
+
+def start(file, **environment):
+    """The same when its command has begun."""
+    child = process(file, **environment)
     ready = file.parent / "out/a/seed-0/ready"
     deadline = time.monotonic() + 300
     while not ready.exists():
@@ -233,6 +326,20 @@ def test_asked_to_stop_it_lets_the_command_save(write, tmp_path, number):
     assert (tmp_path / "out/a/seed-0/log.txt").read_text().splitlines()[-1] == "saved"
 
 
+def test_a_sweep_that_waits_for_another_says_so_once_and_can_be_stopped(write, tmp_path):
+    made = tmp_path / "made"
+    with alone(tmp_path / ".made.lock") as lock:
+        assert lock is not None
+        child = process(write(prepare=[{"command": f"make {made}", "makes": str(made)}]))
+        assert child.stdout.readline() == "prepare make: waits for another process that is at it\n"
+        time.sleep(0.5)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (128 + signal.SIGINT, "")
+    assert out == "prepare make: stopped; the same command goes on from here\na table: False\n"
+    assert not made.exists()
+
+
 def test_in_a_job_the_sweep_goes_back_into_the_queue_and_its_command_knows_of_none(write, tmp_path):
     script = tmp_path / "scontrol"
     script.write_text('#!/bin/sh\necho "$@" >> "$(dirname "$0")/asked"\n')
@@ -243,6 +350,7 @@ def test_in_a_job_the_sweep_goes_back_into_the_queue_and_its_command_knows_of_no
     out, _ = child.communicate(timeout=300)
     assert child.returncode == 0
     assert "requeueing job 7" in out
+    assert "a table: False" in out, "the sweep that goes on makes it"
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
     log = (tmp_path / "out/a/seed-0/log.txt").read_text()
     assert "env []" in log

@@ -134,6 +134,10 @@ class AutoregressiveCaptioner(WordCaptioner):
             self.options = self.options | {"seed"}
 
     @property
+    def rows(self) -> int:
+        return self.beam_size if self.sampling == "beam" else self.num_candidates
+
+    @property
     def in_words(self) -> str:
         search = f"beam search of {self.beam_size}" if self.beam_size > 1 else "greedy search"
         if self.sampling == "sample":

@@ -178,7 +178,8 @@ def provenance(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         },
         "sampler": config.get("components", {}).get("sampler"),
         "guidance": config.get("guidance"),
-        "num_candidates": getattr(pl_module, "num_candidates", None),  # a beam's captions are candidates, too
+        "num_candidates": getattr(pl_module, "num_candidates", None),
+        "rows": getattr(pl_module, "rows", None),
         "training": _training(pl_module),
         "eval_batch_size": getattr(getattr(trainer, "datamodule", None), "eval_batch_size", None),
         "parameters": {

@@ -6,10 +6,12 @@ with the same command. Each run has a folder, OUTPUT/ROW/seed-SEED, with the out
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -36,22 +38,28 @@ def main(argv: list[str]) -> int:
         "where there is no task either",
     )
     options = parser.parse_args(argv)
+    for name, given in (("--dry-run", options.dry_run), ("--array", options.array is not None)):
+        if options.gather and given:
+            raise UsageError(f"--gather: not together with {name}; leave one of the two out")
     sweep = read_sweep(options.sweep)
     runs = sweep.runs(_names(options.only), _seeds(options.seeds))
-    if options.dry_run:
-        print("\n".join(lines_of(sweep, runs)))
-        return 0
+    words = shlex.join(["ladic", "sweep", *argv])
     if options.gather:
-        return gathered(sweep, runs)
+        return gathered(sweep, runs, words)
     if options.array is not None:
         number = options.array or os.environ.get("SLURM_ARRAY_TASK_ID", "")
         if not number:
             print("\n".join(submission(options, runs)))
             return 0
-        return _run(sweep, [_task(number, runs)])  # another task may be the last, so none gathers
-    code = _run(sweep, runs)
-    if code in (0, 1):
-        gathered(sweep, runs)
+        runs = [_task(number, runs)]
+    if options.dry_run:
+        print("\n".join(lines_of(sweep, runs)))
+        return 0
+    runner = _runner(sweep, runs)
+    code = runner.run()
+    if options.array is None and not runner.stopped:  # of an array, another task may be the last, so none gathers
+        known = sweep.runs()
+        gathered(sweep, known + [run for run in runs if run not in known], words)
     return code
 
 
@@ -71,37 +79,63 @@ def submission(options: Any, runs: Sequence[Run]) -> list[str]:
     return ["submit:", f"  {shlex.join(words)}", "when all have ended:", f"  {shlex.join(gather)}", "tasks:", *tasks]
 
 
-def gathered(sweep: Sweep, runs: Sequence[Run]) -> int:
-    """Writes the table of what is finished; 1 where something isn't."""
-    from ladic.sweep.results import gather, write_results
+def gathered(sweep: Sweep, runs: Sequence[Run], words: str) -> int:
+    """Writes the table of what is finished; 1 where something isn't.
 
-    results, left_out = gather(runs)
-    for line in left_out:
+    Args:
+        sweep: whose table it is.
+        runs: that belong into it.
+        words: the command that makes it.
+    """
+    from ladic.sweep.results import gather, no_figure, write_results
+
+    results, complaints = gather(runs)
+    for line in complaints:
         print(line, file=sys.stderr)
     if results:
-        print(f"wrote {', '.join(map(str, write_results(sweep, runs, results)))}: {len(results)} of {len(runs)} runs")
-    return 1 if left_out else 0
+        if (why := no_figure(sweep, results)) is not None:
+            print(why, file=sys.stderr)
+        with _writing(sweep):
+            written = write_results(sweep, runs, results, words)
+        print(f"wrote {', '.join(map(str, written))}: {len(results)} of {len(runs)} runs")
+    return 1 if complaints else 0
 
 
-def _run(sweep: Sweep, runs: Sequence[Run]) -> int:
+@contextlib.contextmanager
+def _writing(sweep: Sweep) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"sweep '{sweep.file}': output='{sweep.output}': can't be written to ({error.strerror or error}); "
+            "accepted is a folder that can, made if need be"
+        ) from error
+
+
+def _runner(sweep: Sweep, runs: Sequence[Run]) -> Runner:
+    """Of these runs, when they have been looked over."""
     from ladic.doctor.machine import devices, processor_name, processors
 
-    sweep.output.mkdir(parents=True, exist_ok=True)
+    with _writing(sweep):
+        sweep.output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=sweep.output).close()
     machine = f"{processor_name()}, {processors().text}, {devices()[0].text}"
     broken = {}
     for row in dict.fromkeys(run.row.name for run in runs):
         complaint = complaint_of(next(run.row for run in runs if run.row.name == row))
         if complaint is not None:
             broken[row] = complaint
-    return Runner(sweep, runs, machine, broken).run()
+    return Runner(sweep, runs, machine, broken)
 
 
 def complaint_of(row: Row) -> str | None:
     """What is wrong with a row's options, so that it is told before hours of other rows; None if nothing."""
     from ladic.cli.lightning_cli import parse
 
+    shared = [word for config in row.configs for word in ("-c", str(config))] + list(row.flags)
     try:
-        parse([word for config in row.configs for word in ("-c", str(config))] + list(row.flags))
+        for name, *own in dict.fromkeys(row.commands):
+            parse([*shared, *own], name)
         row.definition()
     except UsageError as error:
         return f"error: {error}"

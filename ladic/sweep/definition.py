@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ KEYS = ("output", "seeds", "minutes", "metric", "configs", "flags", "commands", 
 ROW_KEYS = ("configs", "flags", "commands", "seeds")
 PREPARE_KEYS = ("command", "makes")
 OWNED = ("-c", "--config", "--seed_everything", "--ckpt_path", "--trainer.default_root_dir")
-OWNED_BY_MINUTES = ("--trainer.max_time", "--trainer.max_steps", "--trainer.max_epochs")
+ENDS = ("max_time", "max_steps", "max_epochs", "min_steps", "min_epochs")
+OWNED_BY_MINUTES = tuple(f"--trainer.{name}" for name in ENDS)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Row:
         commands: in order, each one of Lightning's subcommands and flags for it alone.
         seeds: one run for each.
         minutes: of training, or None where steps or epochs end it.
+        prepare: steps before all runs of the sweep.
     """
 
     name: str
@@ -56,9 +59,12 @@ class Row:
     commands: tuple[tuple[str, ...], ...]
     seeds: tuple[int, ...]
     minutes: float | None
+    prepare: tuple[Prepare, ...] = ()
 
     def definition(self) -> dict[str, Any]:
-        """Every option that the row's files and flags set, by the names of flags, whichever of them sets it."""
+        """Every option that the row's files and flags set, by the names of flags, whichever of them sets it; and the
+        commands that prepare the files which these options name, so that steps for other rows may come and go.
+        """
         import yaml
 
         values = flatten(load(*self.configs))
@@ -69,7 +75,9 @@ class Row:
             except yaml.YAMLError:
                 plain = value
             values[name] = [*values.get(name, []), plain] if name.endswith("+") else plain
+        steps = used([*_texts(list(values.values())), *(word for own in self.commands for word in own)], self.prepare)
         values |= {"commands": [shlex.join(command) for command in self.commands], "minutes": self.minutes}
+        values |= {f"prepare.{step.makes}": shlex.join(step.command) for step in steps}
         return json.loads(json.dumps(values, sort_keys=True, default=str))  # as it comes back from a file
 
 
@@ -95,6 +103,8 @@ class Run:
                 f"--trainer.max_time={max_time(row.minutes)}",
                 "--trainer.max_steps=-1",
                 "--trainer.max_epochs=-1",
+                "--trainer.min_steps=null",  # where they stand, training goes on until they are reached
+                "--trainer.min_epochs=null",
             ]
         return [
             [
@@ -146,6 +156,39 @@ class Sweep:
             if only is None or row.name in only
             for seed in (row.seeds if seeds is None else seeds)
         ]
+
+
+def used(words: Sequence[str], steps: Sequence[Prepare]) -> list[Prepare]:
+    """The steps whose files are named by words, "--NAME=FILE" or the like, or by another such step's command.
+
+    A folder that the file is in names it too, and so does what lies in it if it is a folder.
+
+    Example:
+        >>> text = Prepare(("pretrain-text", "--output=runs/text"), Path("runs/text"))
+        >>> space = Prepare(("fit-space", "--text", "runs/text/model", "--output=a.pt"), Path("a.pt"))
+        >>> [step.command[0] for step in used(["--model.latent_space.fitted=a.pt"], [text, space])]
+        ['pretrain-text', 'fit-space']
+    """
+    named = {Path(os.path.abspath(part)) for word in words for part in (word, word.partition("=")[2]) if part}
+    chosen = [step for step in steps if any(_names(path, Path(os.path.abspath(step.makes))) for path in named)]
+    if len(chosen) == len(steps):
+        return chosen
+    others = [step for step in steps if step not in chosen]
+    behind = used([word for step in chosen for word in step.command], others) if chosen else []
+    return [step for step in steps if step in chosen or step in behind]
+
+
+def _names(path: Path, made: Path) -> bool:
+    return path == made or path in made.parents or made in path.parents
+
+
+def _texts(value: Any) -> list[str]:
+    """All texts in lists and mappings."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
 
 
 def fingerprint(definition: dict[str, Any]) -> str:
@@ -201,19 +244,19 @@ def read_sweep(file: Path) -> Sweep:
     if not rows:
         raise top.wrong("rows", rows, "at least one row")
     minutes = top.minutes()
-    shared = _shared(top, minutes)
     prepare = top.get("prepare", list, "a list of steps, each with 'command' and 'makes'") or []
-    steps = [_prepare(_Part(file, f"prepare.{place}.", step, PREPARE_KEYS)) for place, step in enumerate(prepare)]
+    steps = tuple(_prepare(_Part(file, f"prepare.{place}.", step, PREPARE_KEYS)) for place, step in enumerate(prepare))
+    shared = _shared(top, minutes, steps)
     built = []
     for name, values in rows.items():
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(name)):
             raise top.wrong("rows", name, "names of letters, digits, '_', '-' and '.', for folders are named so")
-        built.append(_row(str(name), _Part(file, f"rows.{name}.", values or {}, ROW_KEYS), shared, minutes))
+        built.append(_row(str(name), _Part(file, f"rows.{name}.", values or {}, ROW_KEYS), shared))
     output = top.get("output", str, "a folder for the runs")
     if not output:
         raise top.wrong("output", output, "a folder for the runs")
     metric = top.get("metric", str, "a score of scores_test.json, such as CIDEr-D") or "CIDEr-D"
-    return Sweep(file, Path(output), metric, tuple(steps), tuple(built))
+    return Sweep(file, Path(output), metric, steps, tuple(built))
 
 
 def _content(file: Path) -> Any:
@@ -327,18 +370,20 @@ class _Part:
         return tuple(commands)
 
 
-def _shared(top: _Part, minutes: float | None) -> Row:
+def _shared(top: _Part, minutes: float | None, steps: tuple[Prepare, ...]) -> Row:
     """What all rows have, as a row without a name."""
     commands = top.commands(minutes) or (("fit",), ("test",))
-    return Row("", top.configs(), top.flags(minutes), commands, top.seeds() or (0,), minutes)
+    return Row("", top.configs(), top.flags(minutes), commands, top.seeds() or (0,), minutes, steps)
 
 
-def _row(name: str, part: _Part, shared: Row, minutes: float | None) -> Row:
+def _row(name: str, part: _Part, shared: Row) -> Row:
+    minutes = shared.minutes
     configs = (*shared.configs, *part.configs())
     if not configs:
         raise part.wrong("configs", [], "a list of YAML files, here or at the top of the file")
     flags = (*shared.flags, *part.flags(minutes))
-    return Row(name, configs, flags, part.commands(minutes) or shared.commands, part.seeds() or shared.seeds, minutes)
+    commands, seeds = part.commands(minutes) or shared.commands, part.seeds() or shared.seeds
+    return Row(name, configs, flags, commands, seeds, minutes, shared.prepare)
 
 
 def _prepare(part: _Part) -> Prepare:
@@ -351,4 +396,7 @@ def _prepare(part: _Part) -> Prepare:
         words = shlex.split(command)
     except ValueError as error:
         raise part.wrong("command", command, "the words of a command, each quote closed") from error
-    return Prepare(tuple(words[1:] if words[0] == "ladic" else words), Path(makes))
+    words = words[1:] if words[:1] == ["ladic"] else words
+    if not words:
+        raise part.wrong("command", command, "the words of a command after `ladic`, such as fit-space")
+    return Prepare(tuple(words), Path(makes))

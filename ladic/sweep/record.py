@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ladic.errors import UsageError
 from ladic.json_files import parse_json, read_text, write_json
 from ladic.sweep.definition import Run, change, fingerprint
 
 FILE = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that came to its end, in the sitting that it did.
+
+    Attributes:
+        command: the first of its words.
+        seconds: of that sitting; those of earlier ones are not known.
+        machine: what it ran on.
+        commit: of ladic as the sitting began; null where it was no checkout.
+        date: of the end, as YYYY-MM-DD.
+    """
+
+    command: str
+    seconds: float
+    machine: str
+    commit: str | None
+    date: str
 
 
 @dataclass
@@ -25,20 +45,18 @@ class Record:
         seed: of the run.
         definition: of the row, as it was when the run began.
         fingerprint: of that definition.
-        seconds: of each command that came to its end, in order; those of earlier sittings are not known.
-        machine: what the last of them ran on.
+        done: the commands that came to their end, in order.
     """
 
     row: str
     seed: int
     definition: dict[str, Any]
     fingerprint: str
-    seconds: list[float] = field(default_factory=list)
-    machine: str = ""
+    done: list[Done] = field(default_factory=list)
 
     def finished(self, run: Run) -> bool:
         """Whether all commands of the run are done."""
-        return len(self.seconds) >= len(run.row.commands)
+        return len(self.done) >= len(run.row.commands)
 
     def write(self, folder: Path) -> None:
         write_json(folder / FILE, asdict(self))
@@ -54,9 +72,11 @@ def read_record(run: Run) -> Record | None:
     if not file.is_file():
         return None
     try:
-        record = Record(**parse_json(read_text(file)))
-    except (ValueError, TypeError, OSError) as error:
-        raise UsageError(f"'{file}': not the record of a run ({error}); move the folder away to begin anew") from error
+        values = parse_json(read_text(file))
+        record = Record(**{**values, "done": [Done(**each) for each in values["done"]]})
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        wrong = f"not the record of a run ({error!r})"
+        raise UsageError(f"'{file}': {wrong}; move the folder away to begin anew") from error
     now = run.row.definition()
     if fingerprint(now) != record.fingerprint:
         raise UsageError(
@@ -73,19 +93,29 @@ def new_record(run: Run) -> Record:
 
 
 @contextlib.contextmanager
-def alone(file: Path, wait: bool = False) -> Iterator[int | None]:
+def alone(file: Path, waiting: Callable[[], None] | None = None) -> Iterator[int | None]:
     """Yields a lock, held as long as its descriptor is open in this process or in one that inherits it; None if
     another process has it.
 
     Args:
         file: made if need be; what stands in it is of no matter.
-        wait: for the other process.
+        waiting: called again and again while another process has it; what it raises ends the waiting. Without, nobody
+            waits.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield None
-            return
+        while not _locked(handle):
+            if waiting is None:
+                yield None
+                return
+            waiting()
+            time.sleep(0.2)  # flock that waits would go on waiting after a signal
         yield handle.fileno()
+
+
+def _locked(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -13,10 +13,11 @@ from typing import Any
 
 from ladic import __version__
 from ladic.errors import UsageError
-from ladic.json_files import parse_json, read_text
+from ladic.json_files import parse_json, read_text, write_whole
 from ladic.plots import read_curves, sweep_figure
+from ladic.plugins import unknown
 from ladic.sweep.definition import Run, Sweep
-from ladic.sweep.record import read_record
+from ladic.sweep.record import Done, read_record
 
 SCORES = "scores_test.json"
 COSTS = ("seconds_per_image", "nfe_per_image", "trained_parameters", "minutes", "steps")
@@ -33,59 +34,65 @@ class Result:
         run: which.
         values: scores, then ``COSTS`` as far as they are known.
         facts: the whole of ``scores_test.json``.
-        machine: that it ran on.
-        curves: what training logged.
+        done: its commands: where, when and by which code each came to its end.
+        curves: what training logged; none where that can't be read.
     """
 
     run: Run
     values: dict[str, float]
     facts: dict[str, Any]
-    machine: str
+    done: list[Done]
     curves: Curves
 
 
 def gather(runs: Sequence[Run]) -> tuple[list[Result], list[str]]:
-    """The finished runs, and a line for each of the others that says why it is left out."""
-    results, left_out = [], []
+    """The finished runs, and complaints: a line for each run that is left out, or of which something can't be read."""
+    results, complaints = [], []
     for run in runs:
+        curves: Curves = {}
         try:
-            found = _result(run)
+            if list(run.folder.rglob("metrics.csv")):
+                curves = read_curves(run.folder)
         except UsageError as error:
-            left_out.append(f"{run}: left out: {error}")
+            complaints.append(f"{run}: no curves: {error}")
+        try:
+            found = _result(run, curves)
+        except UsageError as error:
+            complaints.append(f"{run}: left out: {error}")
             continue
         if found is None:
-            left_out.append(f"{run}: left out: not finished")
+            complaints.append(f"{run}: left out: not finished")
         else:
             results.append(found)
-    return results, left_out
+    return results, complaints
 
 
-def _result(run: Run) -> Result | None:
+def _result(run: Run, curves: Curves) -> Result | None:
     record = read_record(run)
     if record is None or not record.finished(run):
         return None
     file = run.folder / SCORES
     try:
         facts = parse_json(read_text(file))
-        curves = read_curves(run.folder) if list(run.folder.rglob("metrics.csv")) else {}
-        return Result(run, values_of(facts, curves), facts, record.machine, curves)
+        return Result(run, values_of(facts), facts, record.done, curves)
     except OSError as error:
         raise UsageError(f"no '{file}'; a row that is to be compared has the command test") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"'{file}': not scores that `ladic test` wrote ({error!r})") from error
 
 
-def values_of(facts: dict[str, Any], curves: Curves) -> dict[str, float]:
+def values_of(facts: dict[str, Any]) -> dict[str, float]:
     """The numbers of a run: scores that could be had, and ``COSTS``.
 
-    Evaluations of the network are those behind a picture's caption: of all its candidates and of choosing one.
+    Evaluations of the network are those behind a picture's caption: of all its candidates (or captions of its beam) and
+    of choosing one. Minutes are those behind the weights, as their checkpoint has them.
     """
     values = {name: float(value) for name, value in facts["scores"].items() if value is not None}
     costs = {
         "seconds_per_image": facts["seconds_per_image"],
-        "nfe_per_image": facts["nfe"] * (facts.get("num_candidates") or 1) + facts["selection_nfe"],
+        "nfe_per_image": facts["nfe"] * (facts.get("rows") or 1) + facts["selection_nfe"],
         "trained_parameters": (facts.get("parameters") or {}).get("trained"),
-        "minutes": curves["train/minutes"][-1][1] if "train/minutes" in curves else None,
+        "minutes": (facts.get("training") or {}).get("minutes"),
         "steps": facts["step"],
     }
     return values | {name: float(value) for name, value in costs.items() if value is not None}
@@ -97,26 +104,37 @@ def columns(results: Sequence[Result]) -> list[str]:
     return [*(name for name in names if name not in COSTS), *(name for name in COSTS if name in names)]
 
 
-def write_results(sweep: Sweep, runs: Sequence[Run], results: Sequence[Result]) -> list[Path]:
-    """Writes ``results.csv``, ``results.md`` and, where the metric was validated, ``results.png``; the files.
+def no_figure(sweep: Sweep, results: Sequence[Result]) -> str | None:
+    """A line on the metric where no run has it in validation and there are others; None where there is a figure."""
+    validated = {name.removeprefix("val/") for each in results for name in each.curves if name.startswith("val/")}
+    if sweep.metric in validated or not validated:
+        return None
+    return f"sweep '{sweep.file}': metric='{sweep.metric}': no figure: {unknown('score', sweep.metric, validated)}"
+
+
+def write_results(sweep: Sweep, runs: Sequence[Run], results: Sequence[Result], words: str) -> list[Path]:
+    """Writes ``results.csv``, ``results.md`` and, where the metric was validated, ``results.png``, each whole or not at
+    all; the files. A figure of an earlier table goes.
 
     Args:
         sweep: whose folder they go to.
-        runs: all that were asked for, finished or not.
+        runs: that belong into the table, finished or not.
         results: of those that are finished, one or more.
+        words: the command at work.
     """
-    sweep.output.mkdir(parents=True, exist_ok=True)
     table, page, figure = (sweep.output / f"results.{ending}" for ending in ("csv", "md", "png"))
-    table.write_text(as_csv(results), encoding="utf-8", newline="")
+    write_whole(table, as_csv(results).encode())
     curves: dict[str, list[Curves]] = {}
     for result in results:
         if f"val/{sweep.metric}" in result.curves:
             curves.setdefault(result.run.row.name, []).append(result.curves)
     written = [table, page]
     if curves:
-        figure.write_bytes(sweep_figure(curves, sweep.metric))
+        write_whole(figure, sweep_figure(curves, sweep.metric))
         written.append(figure)
-    page.write_text(as_markdown(sweep, len(runs), results, figure.name if curves else None), encoding="utf-8")
+    else:
+        figure.unlink(missing_ok=True)
+    write_whole(page, as_markdown(sweep, len(runs), results, words, figure.name if curves else None).encode())
     return written
 
 
@@ -132,17 +150,25 @@ def as_csv(results: Sequence[Result]) -> str:
     return lines.getvalue()
 
 
-def as_markdown(sweep: Sweep, asked: int, results: Sequence[Result], figure: str | None) -> str:
-    """A page with a line for each row: mean and sample standard deviation over its runs, and their number."""
+def as_markdown(sweep: Sweep, asked: int, results: Sequence[Result], words: str, figure: str | None) -> str:
+    """A page with a line for each row: mean and sample standard deviation over its runs, and their number.
+
+    Args:
+        sweep: whose rows these are.
+        asked: how many runs belong into the table.
+        results: of those that are finished.
+        words: the command at work.
+        figure: name of the file, None without one.
+    """
     names = columns(results)
     lines = [
         f"# {sweep.file.stem}",
         "",
-        f"Made by `ladic sweep {sweep.file} --gather`, ladic {__version__}, {datetime.date.today().isoformat()}.",
+        f"Gathered by `{words}`, ladic {__version__}, {datetime.date.today().isoformat()}.",
         "",
         *_about(sweep, asked, results),
         "",
-        "Mean over seeds ± sample standard deviation, of n runs.",
+        "Mean over seeds ± sample standard deviation, of n runs; a cell says where fewer have a value.",
         "",
         f"| row | n | {' | '.join(names)} |",
         "|---" * (len(names) + 2) + "|",
@@ -150,7 +176,7 @@ def as_markdown(sweep: Sweep, asked: int, results: Sequence[Result], figure: str
     for row in sweep.rows:
         own = [result.values for result in results if result.run.row.name == row.name]
         if own:
-            cells = [cell(name, [values[name] for values in own if name in values]) for name in names]
+            cells = [cell(name, [values[name] for values in own if name in values], len(own)) for name in names]
             lines.append(f"| {row.name} | {len(own)} | {' | '.join(cells)} |")
     if figure:
         lines += ["", f"![{sweep.metric} in validation, against minutes of training and steps]({figure})"]
@@ -164,21 +190,45 @@ def _about(sweep: Sweep, asked: int, results: Sequence[Result]) -> list[str]:
     versions = dict.fromkeys(
         ", ".join(f"{name} {number}" for name, number in result.facts.get("versions", {}).items()) for result in results
     )
-    precisions = dict.fromkeys(str(result.facts.get("precision")) for result in results)
+    settings = dict.fromkeys(_settings(result.facts) for result in results)
+    done = [each for result in results for each in result.done]
+    names = dict.fromkeys(each.command for each in done)
     return [
         f"- {len(results)} of {asked} runs are finished; seeds {', '.join(map(str, seeds))}",
         f"- {minutes:g} minutes of training each, without validations" if minutes else "- each as long as it says",
-        f"- {', '.join(dict.fromkeys(result.machine for result in results))}; precision {', '.join(precisions)}",
+        *(_where(name, [each for each in done if each.command == name]) for name in names),
+        f"- {'; or '.join(settings)}",
         f"- {'; '.join(versions)}",
     ]
 
 
-def cell(name: str, values: Sequence[float]) -> str:
+def _settings(facts: dict[str, Any]) -> str:
+    trained = facts.get("training") or {}
+    return (
+        f"trained with batch {trained.get('global_batch')} in {trained.get('precision')}, "
+        f"captioned with batch {facts.get('eval_batch_size')} in {facts.get('precision')}"
+    )
+
+
+def _where(command: str, done: Sequence[Done]) -> str:
+    """Machines, commits and days of a command."""
+    machines = "; ".join(dict.fromkeys(each.machine for each in done))
+    commits = ", ".join(dict.fromkeys(each.commit or "unknown" for each in done))
+    days = sorted({each.date for each in done})
+    return f"- {command}: {machines}; commit {commits}; {days[0]}" + (f" to {days[-1]}" if len(days) > 1 else "")
+
+
+def cell(name: str, values: Sequence[float], of: int) -> str:
     """Mean and spread as the page has them; nothing where there is no value.
 
+    Args:
+        name: of the column.
+        values: of the runs that have one.
+        of: how many runs there are.
+
     Example:
-        >>> cell("CIDEr-D", [0.25, 0.35]), cell("steps", [1200.0]), cell("trained_parameters", [2_500_000.0] * 2)
-        ('0.3000 ± 0.0707', '1200', '2.50 M')
+        >>> cell("CIDEr-D", [0.25, 0.35], 2), cell("steps", [1200.0], 1), cell("METEOR", [0.25, 0.25], 3)
+        ('0.3000 ± 0.0707', '1200', '0.2500 ± 0.0000 (n = 2)')
     """
     if not values:
         return ""
@@ -188,4 +238,5 @@ def cell(name: str, values: Sequence[float]) -> str:
     else:
         digits = {"minutes": 1, "steps": 0, "nfe_per_image": 1}.get(name, 4)
         shown = [f"{number:.{digits}f}" for number in (mean, spread)]
-    return f"{shown[0]} ± {shown[1]}" if spread else shown[0]
+    text = f"{shown[0]} ± {shown[1]}" if len(values) > 1 else shown[0]
+    return text if len(values) == of else f"{text} (n = {len(values)})"

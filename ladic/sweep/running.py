@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import shlex
 import signal
@@ -9,21 +10,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 
 from ladic.errors import UsageError
 from ladic.plugins import one_line
 from ladic.signals import NotedSignals
 from ladic.slurm import requeue, slurm_job, was_preempted
+from ladic.sweep.commit import commit
 from ladic.sweep.definition import Prepare, Run, Sweep
-from ladic.sweep.record import Record, alone, new_record, read_record
+from ladic.sweep.preparation import found, lock_file, mark_file, write_mark
+from ladic.sweep.record import Done, Record, alone, new_record, read_record
 
 LADIC = (sys.executable, "-P", "-m", "ladic")
 """The command ``ladic`` of this very installation, whatever lies in the working directory."""
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-UNFINISHED = "unfinished.txt"
 
 
 class Failed(Exception):
@@ -56,9 +57,11 @@ class Runner:
         self.sweep, self.runs, self.machine = sweep, runs, machine
         self.broken = broken or {}
         self.known: list[float] = []  # seconds of whole runs
+        self.stopped = False  # before its end
         self._place = ""
         self._left = 0  # runs that follow
         self._lock = -1  # of what is at work
+        self._waits = False  # for another process
         self._wide = 0  # columns of the line that moves
 
     def run(self) -> int:
@@ -71,8 +74,8 @@ class Runner:
                     self._place = f"[{number + 1}/{len(self.runs)}] {run}"
                     self._left = sum(pending[number + 1 :])
                     failures += not self._finish(run, noted)
-            except Failed as failure:  # of a preparation: nothing can begin
-                print(f"{self._place}: {failure}", file=sys.stderr, flush=True)
+            except (Failed, UsageError, OSError) as error:  # of a preparation: nothing can begin
+                self._tell_failure(one_line(error))
                 return 1
             except Asked as asked:
                 return self._stopped(asked.number)
@@ -102,7 +105,7 @@ class Runner:
                     self._say(f"{self._place}: finished before")
                 else:
                     self._go_on(run, record, noted)
-                self.known.append(sum(record.seconds))
+                self.known.append(sum(each.seconds for each in record.done))
                 return True
         except (Failed, UsageError, OSError) as error:
             return self._tell_failure(one_line(error))
@@ -111,12 +114,13 @@ class Runner:
         record.write(run.folder)
         begun = time.monotonic()
         self._say(f"{self._place}: begins{self._rest(0)}")
-        for words in run.commands()[len(record.seconds) :]:
+        for words in run.commands()[len(record.done) :]:
+            of = commit()  # now: by the end, somebody may have gone on working in the checkout
             seconds = self._execute(words, run.folder / "log.txt", noted, begun)
-            record.seconds.append(round(seconds, 1))
-            record.machine = self.machine
+            today = datetime.date.today().isoformat()
+            record.done.append(Done(words[0], round(seconds, 1), self.machine, of, today))
             record.write(run.folder)
-        took = timedelta(seconds=round(time.monotonic() - begun))
+        took = datetime.timedelta(seconds=round(time.monotonic() - begun))
         self._say(f"{self._place}: finished in {took}")
 
     def _tell_failure(self, what: str) -> bool:
@@ -127,29 +131,39 @@ class Runner:
     # What is needed by several.
 
     def _prepare(self, noted: NotedSignals) -> None:
-        if not self.sweep.prepare:
-            return
-        with alone(self.sweep.output / ".prepare.lock", wait=True) as lock:  # the tasks of an array begin together
-            assert lock is not None
-            self._lock = lock
-            for number, step in enumerate(self.sweep.prepare):
-                self._place, self._left = f"prepare {shlex.join(step.command[:1])}", len(self.runs)
-                self._make(step, self.sweep.output / f"prepare-{number}.txt", noted)
+        for number, step in enumerate(self.sweep.prepare):
+            self._place, self._left = f"prepare {step.command[0]}", len(self.runs)
+            there = found(step)
+            if there is None:
+                with alone(lock_file(step), lambda: self._wait_turn(noted)) as lock:
+                    assert lock is not None
+                    self._lock, self._waits = lock, False
+                    there = found(step)  # the tasks of an array begin together: another may have made it
+                    if there is None:
+                        self._make(step, self.sweep.output / f"prepare-{number}.txt", noted)
+            if there is not None:
+                self._say(f"{self._place}: {there}")
+
+    def _wait_turn(self, noted: NotedSignals) -> None:
+        """Says once that another sweep is at the step."""
+        if noted.numbers:
+            raise Asked(noted.numbers[0])
+        if not self._waits:
+            self._say(f"{self._place}: waits for another process that is at it")
+            self._waits = True
 
     def _make(self, step: Prepare, log: Path, noted: NotedSignals) -> None:
-        """Runs a step unless its file is there and is no leftover of a step that was cut off."""
-        mark = self.sweep.output / UNFINISHED
-        command = shlex.join(step.command)
-        if step.makes.exists() and not (mark.is_file() and mark.read_text(encoding="utf-8") == command):
-            self._say(f"{self._place}: {step.makes} is there already")
-            return
-        mark.write_text(command, encoding="utf-8")
+        write_mark(step, done=False)
         self._say(f"{self._place}: begins")
-        took = self._execute(list(step.command), log, noted, time.monotonic())
+        try:
+            took = self._execute(list(step.command), log, noted, time.monotonic())
+        finally:
+            if not step.makes.exists():
+                mark_file(step).unlink()  # what is put there by hand is no leftover
         if not step.makes.exists():
             raise Failed(f"it made no '{step.makes}'; 'makes' names what it writes; log: {log}")
-        mark.unlink()
-        self._say(f"{self._place}: finished in {timedelta(seconds=round(took))}")
+        write_mark(step, done=True)
+        self._say(f"{self._place}: finished in {datetime.timedelta(seconds=round(took))}")
 
     # One command.
 
@@ -206,9 +220,10 @@ class Runner:
                     self._say(f"{self._place}: {name} saves and leaves; Ctrl-C kills it at once")
                 asked = len(noted.numbers)
             elif not asked:
-                self._move(f"{self._place}: {name}  {timedelta(seconds=int(elapsed))}{self._rest(elapsed)}")
+                self._move(f"{self._place}: {name}  {datetime.timedelta(seconds=int(elapsed))}{self._rest(elapsed)}")
 
     def _stopped(self, number: int) -> int:
+        self.stopped = True
         job = slurm_job()
         if job is not None and (number == signal.SIGUSR1 or was_preempted(job)):
             self._say(f"{self._place}: stopped; requeueing job {job}")
@@ -229,7 +244,7 @@ class Runner:
         else:
             return ""
         rest = max(0.0, mean - elapsed) + mean * self._left
-        return f", about {timedelta(seconds=round(rest))} to go"
+        return f", about {datetime.timedelta(seconds=round(rest))} to go"
 
     def _say(self, line: str) -> None:
         """A line that stays."""

@@ -84,7 +84,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.human_page": ((*BASE, "ladic.human_study"), (*TRAINING, "torch")),
     "ladic.completion": ((*BASE, "ladic.catalog", "ladic.plugins", "ladic.cli.configs"), (*TRAINING, "torch")),
     "ladic.precision": ((), TRAINING),
-    "ladic.acceleration": (("ladic.errors", "ladic.precision", "ladic.captioner"), TRAINING),
+    "ladic.acceleration": (("ladic.errors", "ladic.precision", "ladic.captioner_base"), TRAINING),
     "ladic.null_image": (("ladic.components.denoisers.base", "ladic.captioner"), TRAINING),
     "ladic.doctor": ((*BASE, "ladic.precision", "ladic.doctor", "ladic.frozen", "ladic.metrics"), ()),
     "ladic.checkpoints": ((*BASE, "ladic.components"), TRAINING),
@@ -107,7 +107,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             (),
         )
         for module, more in {
-            "ladic.captioner_base": (),
+            "ladic.captioner_base": ("ladic.acceleration",),
             "ladic.captioner": ("ladic.captioner_base", "ladic.null_image", "ladic.acceleration"),
             "ladic.baselines": ("ladic.captioner_base", "ladic.baselines"),
         }.items()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import warnings
 from typing import Any, Protocol, TypeVar
-
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from ladic.components.denoisers import Denoiser
 from ladic.components.image_encoders import ImageEncoder
@@ -108,7 +107,8 @@ def stored_class(path: Any, cls: type[T], named: str) -> type[T]:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         if not inspect.isabstract(cls) and (module == "__main__" or "<locals>" in path):
-            rank_zero_warn(f"{named}: its captioner '{path}' was made in a script; read as {cls.__name__}")
+            message = f"{named}: its captioner '{path}' was made in a script; read as {cls.__name__}"
+            warnings.warn(message, stacklevel=2)
             return cls
         raise UsageError(f"{named}: '{path}' can't be imported ({error}); install the package that has it") from error
     if isinstance(found, type) and issubclass(found, cls):

@@ -215,7 +215,7 @@ def test_broken_pictures_are_kept_by_name(tmp_path: Path, encoder: ConvEncoder) 
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_json(tmp_path / "a.json", {"é": 1})
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{"é": 1}\n'
-    monkeypatch.setattr(Path, "write_text", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(Path, "write_bytes", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         write_json(tmp_path / "a.json", {"other": 2})
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{"é": 1}\n'

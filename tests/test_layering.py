@@ -85,7 +85,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.completion": ((*BASE, "ladic.catalog", "ladic.plugins", "ladic.cli.configs"), (*TRAINING, "torch")),
     "ladic.precision": ((), TRAINING),
     "ladic.acceleration": (
-        ("ladic.errors", "ladic.precision", "ladic.captioner", "ladic.components.denoisers.base"),
+        ("ladic.errors", "ladic.precision", "ladic.captioner_base", "ladic.components.denoisers.base"),
         TRAINING,
     ),
     "ladic.null_image": (("ladic.components.denoisers.base", "ladic.captioner"), TRAINING),
@@ -110,7 +110,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             (),
         )
         for module, more in {
-            "ladic.captioner_base": (),
+            "ladic.captioner_base": ("ladic.acceleration",),
             "ladic.captioner": ("ladic.captioner_base", "ladic.null_image", "ladic.acceleration"),
             "ladic.baselines": ("ladic.captioner_base", "ladic.baselines"),
         }.items()

@@ -14,7 +14,7 @@ from ladic.cli.configs import find_configs
 from ladic.cli.configs_diff import flatten, load
 from ladic.components import EmbeddingLatentSpace
 
-NAMES = ("study/autoregressive", "study/autoregressive_samples", "study/masked", "study/diffcap")
+NAMES = ("study/autoregressive", "study/masked", "study/diffcap")
 BASELINES = {name: find_configs()[name] for name in NAMES}
 FLICKR = find_configs()["flickr8k"]
 

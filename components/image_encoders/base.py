@@ -32,9 +32,11 @@ class ImageEncoder(Buildable, nn.Module, ABC):
 
     def forward(self, images: Tensor) -> Tensor:
         """``encode`` in the precision of the weights, without gradients where the encoder is frozen."""
-        weight = next(self.parameters(), images)
+        for weight in self.parameters():
+            images = images.to(weight.dtype)
+            break
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self.encode(images.to(weight.dtype))
+            return self.encode(images)
 
     def freeze(self) -> None:
         """Fixes the weights; subclasses call this at the end of their constructor when ``frozen`` is set."""

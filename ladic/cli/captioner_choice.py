@@ -46,7 +46,8 @@ def with_captioner(argv: list[str]) -> list[str]:
     import yaml
 
     words, current, by_flag = list(argv), DEFAULT, False
-    for place, given in sorted([*_files(argv), *_flags(argv)], key=lambda found: found[0]):
+    named_by: list[tuple[int, Path | str]] = [*_files(argv), *_flags(argv)]
+    for place, given in sorted(named_by, key=lambda found: found[0]):
         if isinstance(given, str):
             current, by_flag = given, True
             continue
@@ -101,7 +102,7 @@ def _drop_foreign(model: dict[str, Any]) -> None:
         model["init_args"] = {name: value for name, value in model["init_args"].items() if name not in foreign}
 
 
-def _parameters(base: type, name: str) -> set[str] | None:
+def _parameters(base: type[Any], name: str) -> set[str] | None:
     """Those of the subclass of this name; None where there is none, or where it takes any."""
     for cls in base.__subclasses__():
         if cls.__name__ == name:

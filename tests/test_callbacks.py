@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import torch.distributed as dist
 from tiny_run import error_line, tiny_config, write_config
 
@@ -132,6 +133,9 @@ class FakeModule:
 
     def __init__(self):
         self.logged = {}
+
+    def parameters(self):
+        return [torch.zeros(3)]
 
     def log_dict(self, values):
         self.logged |= {name: value.item() for name, value in values.items()}

@@ -85,7 +85,8 @@ def batches(files: list[Path], size: int, preprocess: Any, broken: list[UsageErr
 
     bar = Console(stderr=True)
     parts = [files[i : i + size] for i in range(0, len(files), size)]
-    for part in track(parts, "captioning", console=bar, disable=len(parts) < 2 or not bar.is_terminal, transient=True):
+    shown = len(parts) > 1 and bar.is_terminal
+    for part in track(parts, "captioning", console=bar, transient=True) if shown else parts:
         pictures = []
         for path in part:
             try:

@@ -201,6 +201,14 @@ def test_self_conditioning_feeds_an_estimate_to_its_share_of_the_samples(share: 
     assert [bool(estimate is not None and estimate.any()) for estimate in sampled] == [False, True, True]
 
 
+def test_what_an_estimate_without_gradients_leaves_behind_takes_no_gradient_from_the_step() -> None:
+    captioner = model(self_conditioning=1.0).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = captioner.losses(training_batch(captioner))["loss"]
+    loss.backward()
+    assert [name for name, weight in captioner.denoiser.named_parameters() if weight.grad is None] == []
+
+
 @pytest.mark.parametrize(("coin", "counts"), [("share", {2}), ("sample", {0, 1, 2, 3, 4}), ("batch", {0, 4})])
 def test_the_coin_says_how_the_share_is_drawn(coin: Any, counts: set[int]) -> None:
     captioner = model(self_conditioning=0.5, self_conditioning_coin=coin).train()

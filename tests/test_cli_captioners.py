@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tiny_run import TOKENIZER, error_line, picture, tiny_config, write_config
+from tiny_run import NEWEST_WORDS, TOKENIZER, error_line, picture, tiny_config, write_config
 
 from ladic.baselines import AutoregressiveCaptioner
 from ladic.captioner_base import Captioner
@@ -149,6 +149,7 @@ def test_a_captioner_is_chosen_by_a_flag_alone(cli: Any, tmp_path: Path) -> None
     assert stored["components"]["image_encoder"]["init_args"]["channels"] == [4, 8]
 
 
+@NEWEST_WORDS
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -202,6 +203,7 @@ def test_a_class_before_a_file_is_the_class_behind_it(tmp_path: Path, flag: str)
     assert parse([*flag.split("="), *config, *rest]).model == behind, "as two words"
 
 
+@NEWEST_WORDS
 def test_a_class_before_a_file_that_names_another(tmp_path: Path) -> None:
     above = write_config(tmp_path, {"model": {"beam_sise": 7}}, "above.yaml")
     with pytest.raises(UsageError, match="beam_sise"):

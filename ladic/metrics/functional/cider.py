@@ -149,7 +149,10 @@ def idf(table: NgramTable, n: int, document_frequencies: DocumentFrequencies | N
     else:
         images, known = document_frequencies.num_images, document_frequencies.counts
         frequency = np.array([known.get(text, 0) for text in table.gram_texts(n)], np.float64)
-    return math.log(max(images, 1)) - np.log(np.maximum(frequency, 1.0))
+    weights = math.log(max(images, 1)) - np.log(np.maximum(frequency, 1.0))
+    # numpy's logarithm and math's may differ in the last bit (numpy 1.26): a word of every image would weigh 1e-16, and
+    # a caption of such words alone would be as like another as can be.
+    return np.where(frequency == images, 0.0, weights)
 
 
 def _images_with(table: NgramTable, n: int) -> IntArray:

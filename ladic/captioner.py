@@ -293,7 +293,7 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
             with torch.no_grad():
                 output = self.denoiser(x_t[rows], t[rows], context.select(rows), None)
                 earlier[rows] = self.target.to_x0(output, x_t[rows], t[rows]).to(x_t.dtype)
-            torch.clear_autocast_cache()  # up to torch 2.7 weights that were cast without a gradient are used again
+            torch.clear_autocast_cache()  # in torch 2.8 weights that were cast without a gradient are used again
         return earlier
 
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from forked import ForkedLadic
 from lightning import Callback
 from tiny_run import error_line, tiny_config, write_config
 
@@ -76,6 +77,14 @@ def sweep_file(folder, name="study.yaml", **changes):
     file = folder / name
     file.write_text(yaml.safe_dump(content, sort_keys=False))
     return file
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forked():
+    """Commands of sweeps are forked; one in a process of its own is `test_the_commands_of_a_dry_run…`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ladic.sweep.running.Popen", ForkedLadic)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import datetime
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
 
 from ladic.errors import UsageError
 from ladic.plugins import one_line
@@ -182,11 +182,11 @@ class Runner:
         with log.open("ab") as lines:
             lines.write(f"$ ladic {shlex.join(words)}\n".encode())
             lines.flush()
-            child = subprocess.Popen(
+            child = Popen(
                 [*LADIC, *words],
-                stdin=subprocess.DEVNULL,
+                stdin=DEVNULL,
                 stdout=lines,
-                stderr=subprocess.STDOUT,
+                stderr=STDOUT,
                 env=environment,
                 start_new_session=True,
                 pass_fds=(self._lock,),  # what outlives a sweep that was killed keeps its folder
@@ -205,12 +205,12 @@ class Runner:
             raise Failed(f"{words[0]} {_ending(code)}: {last_error(log)}; log: {log}")
         return time.monotonic() - started
 
-    def _wait(self, child: subprocess.Popen[bytes], name: str, noted: NotedSignals, begun: float) -> int:
+    def _wait(self, child: Popen[bytes], name: str, noted: NotedSignals, begun: float) -> int:
         asked = 0
         while True:
             try:
                 return child.wait(timeout=0.2)
-            except subprocess.TimeoutExpired:
+            except TimeoutExpired:
                 elapsed = time.monotonic() - begun
             if len(noted.numbers) > asked:
                 if asked and noted.numbers[-1] == signal.SIGINT:

@@ -273,7 +273,7 @@ def test_a_failing_row_is_told_in_a_line_and_the_others_go_on(swept, cli, monkey
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # of the callback, for the command that fails
     rows = {
         "typo": {"flags": ["--model.sampler=Zebra"]},
-        "late": {"commands": ["fit", "test --model.num_candidate=5"]},
+        "late": {"commands": ["fit", "test --model.num_candidats=5"]},
         "unfit": {"flags": ["--model.latent_space.fitted=nowhere.safetensors"]},
         "ddim": None,
     }
@@ -283,7 +283,7 @@ def test_a_failing_row_is_told_in_a_line_and_the_others_go_on(swept, cli, monkey
     assert typo.startswith("[1/4] typo, seed 0: error: ")
     assert "Zebra" in typo
     assert late.startswith("[2/4] late, seed 0: error: ")
-    assert "num_candidates" in late
+    assert "num_candidats" in late
     assert not (folder / "out/late").exists(), "told before anything is trained"
     log = folder / "out/unfit/seed-0/log.txt"
     assert unfit.startswith("[3/4] unfit, seed 0: fit ended with 2: error: fitted='nowhere.safetensors': no such file")

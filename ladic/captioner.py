@@ -36,7 +36,7 @@ from ladic.rerank import CandidateSelector, Evidence, MinimumBayesRiskSelector
 from ladic.spec import describe
 from ladic.targets import Prediction, Target
 from ladic.time_sampling import TimeSampling, UniformTimes
-from ladic.types import Candidates, CaptionBatch, CaptionOutput, StepFn, TokenBatch
+from ladic.types import Candidates, CaptionBatch, StepFn, TokenBatch
 
 NullImage = Literal["learned", "zeros"]
 
@@ -357,16 +357,6 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
         self, batch: CaptionBatch, candidates: list[list[str]], selector: CandidateSelector | None = None
     ) -> tuple[list[list[float]], list[int]]:
         """A selector's score of every candidate, and the network evaluations spent on each image's."""
-        evidence, reconstruct = self._evidence(batch)
-        return (selector or self.selector).scores(candidates, evidence), reconstruct.nfe
-
-    @torch.no_grad()
-    def choose(self, batch: CaptionBatch, candidates: list[list[str]]) -> tuple[list[str], list[int]]:
-        """The selector's caption for each image of a batch, and the network evaluations that choosing took."""
-        evidence, reconstruct = self._evidence(batch)
-        return self.selector.select(candidates, evidence), reconstruct.nfe
-
-    def _evidence(self, batch: CaptionBatch) -> tuple[Evidence, Reconstruction]:
         tokens = self.image_tokens(batch)
         reconstruct = Reconstruction(
             tokens,
@@ -377,7 +367,8 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
             target=self.target,
             seed=self.seed,
         )
-        return Evidence(batch.get("image"), tokens, reconstruct, self.preprocess), reconstruct
+        evidence = Evidence(batch.get("image"), tokens, reconstruct, self.preprocess)
+        return (selector or self.selector).scores(candidates, evidence), reconstruct.nfe
 
     def candidates(
         self, batch: CaptionBatch, number: int | None = None, length: LengthRange | None = None
@@ -385,17 +376,6 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
         generation = self.generate(batch, number, length)
         scores, spent = self.judge(batch, generation.candidates)
         return Candidates(generation.candidates, scores, [generation.nfe] * len(scores), spent)
-
-    def _caption_batch(self, batch: CaptionBatch) -> CaptionOutput:
-        batch = {**batch, "image_tokens": self.image_tokens(batch)}  # sampling and choosing share one encoding
-        generation = self.generate(batch)
-        captions, spent = self.choose(batch, generation.candidates)
-        return {
-            "image_id": batch["image_id"],
-            "captions": captions,
-            "nfe": generation.nfe,
-            "selection_nfe": spent,
-        }
 
     def description(self) -> dict[str, Any]:
         return {**super().description(), "denoiser": describe(self.denoiser), "guidance": vars(self.guidance)}

@@ -144,10 +144,6 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
             length: tokens a caption may have; the model decides if None.
         """
 
-    @abstractmethod
-    def _caption_batch(self, batch: CaptionBatch) -> CaptionOutput:
-        """The chosen caption of each image."""
-
     # What a datamodule asks for.
 
     @property
@@ -225,9 +221,8 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
 
         Args:
             precision: of the weights: "bf16", "fp16", "fp32", or "auto", which is bf16 where the device computes it
-                and fp32 elsewhere. Captions in half precision differ from fp32 ones in a few words of a hundred, and
-                may differ from batch to batch.
-            compile: compiles the parts at their first call (half a minute at full size); pays for many pictures.
+                and fp32 elsewhere. In half precision captions may be others than in fp32, and in another batch.
+            compile: compiles the parts at their first call; pays for many pictures.
 
         Raises:
             UsageError: for another precision, no compiler, or a captioner whose parts aren't compiled.
@@ -246,6 +241,17 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
 
     def predict_step(self, batch: CaptionBatch, batch_idx: int) -> CaptionOutput:
         return self._caption_batch(batch)
+
+    def _caption_batch(self, batch: CaptionBatch) -> CaptionOutput:
+        """The chosen caption of each image."""
+        # Captioning and choosing share one encoding.
+        found = self.candidates({**batch, "image_tokens": self.image_tokens(batch)})
+        return {
+            "image_id": batch["image_id"],
+            "captions": found.chosen,
+            "nfe": found.nfe,
+            "selection_nfe": found.selection_nfe,
+        }
 
     def _log_validation_losses(self, batch: CaptionBatch) -> None:
         """Losses on each image's first caption, with noise that is the same at every validation."""

@@ -102,6 +102,11 @@ class Candidates:
     nfe: list[int]
     selection_nfe: list[int]
 
+    @property
+    def chosen(self) -> list[str]:
+        """The caption of each image that has the highest score, the first of them."""
+        return [own[scores.index(max(scores))] for own, scores in zip(self.captions, self.scores, strict=True)]
+
 
 class CaptionerLike(Protocol):
     """What a datamodule asks of the model it feeds: how pictures are prepared and captions become token ids."""

@@ -135,7 +135,7 @@ class AutoregressiveCaptioner(WordCaptioner):
 
     @property
     def rows(self) -> int:
-        return self.beam_size if self.sampling == "beam" else self.num_candidates
+        return max(self.beam_size, self.num_candidates) if self.sampling == "beam" else self.num_candidates
 
     @property
     def in_words(self) -> str:

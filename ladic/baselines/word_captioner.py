@@ -21,7 +21,7 @@ from ladic.errors import UsageError
 from ladic.optim import Decay, WarmupDecay
 from ladic.postprocess import PostProcessor
 from ladic.rerank import CandidateSelector, Evidence
-from ladic.types import Candidates, CaptionBatch, CaptionOutput, TokenBatch
+from ladic.types import Candidates, CaptionBatch, TokenBatch
 
 
 class WordCaptioner(Captioner, ABC):
@@ -97,16 +97,6 @@ class WordCaptioner(Captioner, ABC):
 
     def cast_parts(self) -> list[nn.Module]:
         return [self.image_encoder, self.decoder]
-
-    def _caption_batch(self, batch: CaptionBatch) -> CaptionOutput:
-        found = self.candidates(batch)
-        captions = [own[scores.index(max(scores))] for own, scores in zip(found.captions, found.scores, strict=True)]
-        return {
-            "image_id": batch["image_id"],
-            "captions": captions,
-            "nfe": found.nfe,
-            "selection_nfe": found.selection_nfe,
-        }
 
     def description(self) -> dict[str, Any]:
         description = super().description()

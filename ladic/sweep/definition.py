@@ -1,29 +1,19 @@
-"""What a sweep file says: rows, seeds, the commands of each run, and what makes a row the row that it is."""
+"""What a sweep consists of: rows, seeds, the commands of each run, and what makes a row the row that it is."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ladic.cli.bases import bases_of
 from ladic.cli.configs_diff import flatten, load
 from ladic.errors import UsageError
-from ladic.plugins import one_line, unknown
-
-COMMANDS = ("fit", "validate", "test", "predict")
-KEYS = ("output", "seeds", "minutes", "metric", "configs", "flags", "commands", "prepare", "rows")
-ROW_KEYS = ("configs", "flags", "commands", "seeds")
-PREPARE_KEYS = ("command", "makes")
-OWNED = ("-c", "--config", "--seed_everything", "--ckpt_path", "--trainer.default_root_dir")
-ENDS = ("max_time", "max_steps", "max_epochs", "min_steps", "min_epochs")
-OWNED_BY_MINUTES = tuple(f"--trainer.{name}" for name in ENDS)
+from ladic.plugins import unknown
 
 
 @dataclass(frozen=True)
@@ -224,179 +214,3 @@ def max_time(minutes: float) -> str:
     seconds = round(60 * minutes)
     days, rest = divmod(seconds, 86_400)
     return f"{days:02d}:{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
-
-
-# Reading.
-
-
-def read_sweep(file: Path) -> Sweep:
-    """A sweep file, every value of it checked.
-
-    Configurations are named from the file's own folder, or as ``ladic configs`` lists them; all other paths start
-    where the command is run.
-
-    Raises:
-        UsageError: naming file, key and value, and what is accepted.
-    """
-    content = _content(file)
-    top = _Part(file, "", content, KEYS)
-    rows = top.get("rows", dict, "names of rows, each with what it has of its own")
-    if not rows:
-        raise top.wrong("rows", rows, "at least one row")
-    minutes = top.minutes()
-    prepare = top.get("prepare", list, "a list of steps, each with 'command' and 'makes'") or []
-    steps = tuple(_prepare(_Part(file, f"prepare.{place}.", step, PREPARE_KEYS)) for place, step in enumerate(prepare))
-    shared = _shared(top, minutes, steps)
-    built = []
-    for name, values in rows.items():
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(name)):
-            raise top.wrong("rows", name, "names of letters, digits, '_', '-' and '.', for folders are named so")
-        built.append(_row(str(name), _Part(file, f"rows.{name}.", values or {}, ROW_KEYS), shared))
-    output = top.get("output", str, "a folder for the runs")
-    if not output:
-        raise top.wrong("output", output, "a folder for the runs")
-    metric = top.get("metric", str, "a score of scores_test.json, such as CIDEr-D") or "CIDEr-D"
-    return Sweep(file, Path(output), metric, steps, tuple(built))
-
-
-def _content(file: Path) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"sweep '{file}': {error.strerror or error}; give a YAML file with 'rows:'") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"sweep '{file}': not YAML ({one_line(error)})") from error
-
-
-class _Part:
-    """A mapping of a sweep file, whose complaints say where it is.
-
-    Raises:
-        UsageError: if it isn't one, or has a key that isn't accepted.
-    """
-
-    def __init__(self, file: Path, where: str, values: Any, keys: Sequence[str]) -> None:
-        self.file, self.where, self.values = file, where, values
-        if not isinstance(values, dict):
-            raise UsageError(
-                f"sweep '{file}': {where.rstrip('.') or 'the file'}={values!r}: accepted are the keys {', '.join(keys)}"
-            )
-        for key in values:
-            if key not in keys:
-                raise UsageError(f"sweep '{file}': {where}{key}: {unknown('key', str(key), keys)}")
-
-    def wrong(self, key: str, value: Any, accepted: str) -> UsageError:
-        return UsageError(f"sweep '{self.file}': {self.where}{key}={value!r}: accepted is {accepted}")
-
-    def get(self, key: str, kind: type, accepted: str) -> Any:
-        """A value, None where it isn't given."""
-        value = self.values.get(key)
-        if value is not None and not isinstance(value, kind):
-            raise self.wrong(key, value, accepted)
-        return value
-
-    def minutes(self) -> float | None:
-        value = self.values.get("minutes")
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 / 60 <= value < 1e6:
-            raise self.wrong("minutes", value, "a number of minutes of training, at least a second")
-        return float(value)
-
-    def seeds(self) -> tuple[int, ...] | None:
-        accepted = "a list of whole numbers from 0, each once"
-        seeds = self.get("seeds", list, accepted)
-        if seeds is None:
-            return None
-        whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds)
-        if not seeds or not whole or len(set(seeds)) < len(seeds):
-            raise self.wrong("seeds", seeds, accepted)
-        return tuple(seeds)
-
-    def words(self, key: str, accepted: str) -> list[str]:
-        """A list of texts."""
-        values = self.get(key, list, accepted) or []
-        for value in values:
-            if not isinstance(value, str):
-                raise self.wrong(key, value, accepted)
-        return values
-
-    def configs(self) -> tuple[Path, ...]:
-        return tuple(self._config(name) for name in self.words("configs", "a list of YAML files"))
-
-    def _config(self, name: str) -> Path:
-        from ladic.cli.configs import find_configs
-
-        own = self.file.parent / name
-        if own.is_file():
-            bases_of(own)  # tells of one that is missing
-            return own
-        shipped = find_configs()
-        if name.removesuffix(".yaml") in shipped:
-            return Path(str(shipped[name.removesuffix(".yaml")]))
-        raise self.wrong("configs", name, f"a file in '{self.file.parent}', or a name that `ladic configs` lists")
-
-    def flags(self, minutes: float | None) -> tuple[str, ...]:
-        accepted = "a list of flags as '--NAME=VALUE'"
-        flags = self.words("flags", accepted)
-        for flag in flags:
-            self._check("flags", flag, accepted, minutes)
-        return tuple(flags)
-
-    def _check(self, key: str, flag: str, accepted: str, minutes: float | None) -> None:
-        name = flag.partition("=")[0]
-        if name in OWNED or (minutes is not None and name in OWNED_BY_MINUTES):
-            owner = {"-c": "'configs'", "--config": "'configs'", "--seed_everything": "'seeds'"}
-            by = "'minutes'" if name in OWNED_BY_MINUTES else owner.get(name, "the sweep itself, for each run's folder")
-            raise UsageError(f"sweep '{self.file}': {self.where}{key}='{flag}': {name} is set by {by}; leave it out")
-        if not re.fullmatch(r"--[A-Za-z][\w.+-]*=.*", flag, re.DOTALL):
-            raise self.wrong(key, flag, accepted)
-
-    def commands(self, minutes: float | None) -> tuple[tuple[str, ...], ...]:
-        accepted = f"a list of {', '.join(COMMANDS)}, each with flags of its own as '--NAME=VALUE'"
-        commands = []
-        for text in self.words("commands", accepted):
-            try:
-                name, *flags = shlex.split(text)
-            except ValueError as error:
-                raise self.wrong("commands", text, accepted) from error
-            if name not in COMMANDS:
-                raise self.wrong("commands", text, accepted)
-            for flag in flags:
-                self._check("commands", flag, accepted, minutes)
-            commands.append((name, *flags))
-        return tuple(commands)
-
-
-def _shared(top: _Part, minutes: float | None, steps: tuple[Prepare, ...]) -> Row:
-    """What all rows have, as a row without a name."""
-    commands = top.commands(minutes) or (("fit",), ("test",))
-    return Row("", top.configs(), top.flags(minutes), commands, top.seeds() or (0,), minutes, steps)
-
-
-def _row(name: str, part: _Part, shared: Row) -> Row:
-    minutes = shared.minutes
-    configs = (*shared.configs, *part.configs())
-    if not configs:
-        raise part.wrong("configs", [], "a list of YAML files, here or at the top of the file")
-    flags = (*shared.flags, *part.flags(minutes))
-    commands, seeds = part.commands(minutes) or shared.commands, part.seeds() or shared.seeds
-    return Row(name, configs, flags, commands, seeds, minutes, shared.prepare)
-
-
-def _prepare(part: _Part) -> Prepare:
-    command = part.get("command", str, "the words of a command after `ladic`")
-    makes = part.get("makes", str, "the file that the command makes")
-    for key, value in (("command", command), ("makes", makes)):
-        if not value:
-            raise part.wrong(key, value, "given: a step has a 'command' and the file that it 'makes'")
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise part.wrong("command", command, "the words of a command, each quote closed") from error
-    words = words[1:] if words[:1] == ["ladic"] else words
-    if not words:
-        raise part.wrong("command", command, "the words of a command after `ladic`, such as fit-space")
-    return Prepare(tuple(words), Path(makes))

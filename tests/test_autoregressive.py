@@ -1,6 +1,5 @@
-"""The autoregressive baseline: its pass and its search against transformers', its words, its checkpoints."""
+"""The autoregressive baseline: its pass, its loss, its candidates and its words."""
 
-import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -10,20 +9,14 @@ from typing import Any
 import pytest
 import torch
 from tiny_baselines import autoregressive, lively, masked, pictures, taught
-from tiny_captioner import CAPTIONS, evaluation_batch, fit
-from torch import Tensor
+from tiny_captioner import CAPTIONS
 from torch.nn import functional as F
 
-from ladic.baselines import AutoregressiveCaptioner
 from ladic.baselines.beam import beam_search
 from ladic.baselines.decoder import WordByWord
-from ladic.captioner import LatentDiffusionCaptioner
-from ladic.captioner_base import Captioner
-from ladic.components import ConvEncoder
 from ladic.errors import UsageError
 from ladic.length_control import LengthRange
 from ladic.optim import parameter_groups
-from ladic.postprocess import CleanCaption
 from ladic.rerank import MinimumBayesRiskSelector, ReconstructionSelector
 from ladic.testing import tiny_text_space
 
@@ -77,138 +70,6 @@ def test_attention_in_bf16_on_a_cpu_is_causal_too() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         rough = decoder(words, decoder.context(tokens))
     torch.testing.assert_close(rough.float(), exact, atol=0.1, rtol=0.1)
-
-
-def gpt2(captioner: AutoregressiveCaptioner) -> Any:
-    """transformers' GPT-2 with cross-attention, with the weights of a captioner whose image tokens are as wide."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    decoder, sizes = captioner.decoder, captioner.sizes
-    config = GPT2Config(
-        vocab_size=captioner.vocabulary_size,
-        n_positions=captioner.length,
-        n_embd=sizes.hidden_width,
-        n_layer=sizes.num_layers,
-        n_head=sizes.num_heads,
-        activation_function="gelu",
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        layer_norm_epsilon=sizes.norm_eps,
-        add_cross_attention=True,
-        bos_token_id=captioner.word("cls"),
-        eos_token_id=captioner.word("sep"),
-        pad_token_id=captioner.word("pad"),
-        tie_word_embeddings=False,
-    )
-    model = GPT2LMHeadModel(config).eval()
-    state: dict[str, Tensor] = {
-        "transformer.wte.weight": decoder.head.embedding.weight,
-        "lm_head.weight": decoder.head.output.weight,
-        "transformer.wpe.weight": decoder.positions,
-        "transformer.ln_f.weight": decoder.output_norm.weight,
-        "transformer.ln_f.bias": decoder.output_norm.bias,
-    }
-    for number, block in enumerate(decoder.blocks):
-        own, cross = block.self_attention, block.cross_attention
-        layers = {
-            "attn.c_proj": own.out,
-            "crossattention.q_attn": cross.query,
-            "crossattention.c_attn": cross.key_value,
-            "crossattention.c_proj": cross.out,
-            "mlp.c_fc": block.feed_forward[0],
-            "mlp.c_proj": block.feed_forward[2],
-        }
-        here = {f"{name}.weight": layer.weight.T for name, layer in layers.items()}
-        here |= {f"{name}.bias": layer.bias for name, layer in layers.items()}
-        here["attn.c_attn.weight"] = torch.cat([own.query.weight, own.key_value.weight]).T
-        here["attn.c_attn.bias"] = torch.cat([own.query.bias, own.key_value.bias])
-        for name, norm in zip(("ln_1", "ln_cross_attn", "ln_2"), block.norms, strict=True):
-            here |= {f"{name}.weight": norm.weight, f"{name}.bias": norm.bias}
-        state |= {f"transformer.h.{number}.{name}": value for name, value in here.items()}
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    assert not unexpected
-    assert all(name.endswith((".attn.bias", ".masked_bias")) for name in missing), missing
-    return model
-
-
-def like_gpt2() -> AutoregressiveCaptioner:
-    """A captioner that GPT-2 can be: its image tokens are as wide as its hidden states and are read as they are."""
-    sizes = {"image_norm": False, "hidden_width": 32, "tied": False}  # tied and untrained, it would say a word for ever
-    captioner = lively(autoregressive(image_encoder=ConvEncoder(16, (8, 32)), sizes=sizes))
-    with torch.no_grad():
-        captioner.decoder.head.bias.zero_()  # GPT-2 has none
-        captioner.decoder.head.output.weight.mul_(6)
-    return captioner
-
-
-@torch.no_grad()
-def test_the_pass_is_that_of_gpt2_with_cross_attention() -> None:
-    captioner = like_gpt2()
-    tokens, words = torch.randn(3, 5, 32), torch.randint(0, 30, (3, 10))
-    ours = captioner.decoder(words, captioner.decoder.context(tokens))
-    theirs = gpt2(captioner)(input_ids=words, encoder_hidden_states=tokens).logits
-    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
-
-
-class EndAfter:
-    """Leaves nothing but the end to say after so many words."""
-
-    def __init__(self, words: int, end: int) -> None:
-        self.words, self.end = words, end
-
-    def __call__(self, said: Tensor, scores: Tensor) -> Tensor:
-        if said.shape[1] <= self.words:
-            return scores
-        return scores.masked_fill(torch.arange(scores.shape[-1]) != self.end, -torch.inf)
-
-
-@pytest.mark.parametrize(("beam_size", "length_penalty"), [(1, 1.0), (3, 1.0), (4, 0.3)])
-@torch.no_grad()
-def test_the_search_finds_what_that_of_transformers_finds(beam_size: int, length_penalty: float) -> None:
-    from transformers import LogitsProcessorList
-
-    captioner = like_gpt2()
-    captioner.length_penalty = length_penalty
-    captioner.decoder.head.output.weight[captioner.word("sep")] *= 2  # so that captions end, at different times
-    tokens, start, end = torch.randn(6, 5, 32), captioner.word("cls"), captioner.word("sep")
-    banned = captioner.banned(but=["sep"])
-    ours = beam_search(
-        WordByWord(captioner.decoder, captioner.decoder.context(tokens)),
-        6,
-        start=start,
-        end=end,
-        beam_size=beam_size,
-        max_length=9,
-        length_penalty=length_penalty,
-        banned=banned,
-    )
-    found = gpt2(captioner).generate(
-        torch.full((6, 1), start),
-        attention_mask=torch.ones(6, 1, dtype=torch.long),
-        encoder_hidden_states=tokens,
-        do_sample=False,
-        num_beams=beam_size,
-        num_return_sequences=beam_size,
-        early_stopping=beam_size > 1,
-        length_penalty=length_penalty,
-        max_new_tokens=10,
-        logits_processor=LogitsProcessorList([EndAfter(9, end)]),  # whose own beams pay for no end where they are cut
-        suppress_tokens=banned.nonzero().flatten().tolist(),
-        return_dict_in_generate=True,
-        output_scores=True,
-    )
-    special = {start, end, captioner.word("pad")}
-    theirs = [[word for word in row[1:] if word not in special] for row in found.sequences.tolist()]
-    assert [words for each in ours for words in each.words] == theirs
-    if beam_size > 1:
-        torch.testing.assert_close(
-            torch.tensor([score for each in ours for score in each.scores]),
-            found.sequences_scores.float(),
-            atol=1e-4,
-            rtol=1e-4,
-        )
-    assert len({len(words) for words in theirs}) > 1, "captions of several lengths"
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
@@ -445,96 +306,6 @@ def test_its_words_are_those_of_the_latent_space_it_is_compared_with(tmp_path: P
     lost = captioner.words(ours.input_ids)[2] == captioner.word("unk")  # "two small dogs run"
     assert captioner.tokenizer.convert_ids_to_tokens(ours.input_ids[2][lost].tolist()) == ["small"]
     assert captioner.texts([captioner.words(ours.input_ids[0]).tolist()]) == ["a red circle"]
-
-
-def test_a_word_table_follows_its_checkpoint(tmp_path: Path) -> None:
-    space = tiny_text_space()
-    space.head.restrict(torch.arange(20))
-    space.save_fit(tmp_path / "space.safetensors")
-    for tied in (True, False):
-        captioner = autoregressive(vocabulary=str(tmp_path / "space.safetensors"), sizes={"tied": tied})
-        run = fit(captioner, tmp_path, pictures(captioner))
-        run.save_checkpoint(tmp_path / "model.ckpt")
-        (tmp_path / "elsewhere").mkdir(exist_ok=True)
-        again = Captioner.load_from_checkpoint(tmp_path / "model.ckpt")
-        assert isinstance(again, AutoregressiveCaptioner)
-        assert again.vocabulary_size == captioner.vocabulary_size == 20
-        assert all(torch.equal(value, again.state_dict()[name]) for name, value in captioner.state_dict().items())
-
-
-def test_a_checkpoint_comes_back_from_the_file_alone(tmp_path: Path) -> None:
-    captioner = autoregressive(
-        beam_size=2,
-        length_penalty=0.5,
-        min_length=1,
-        max_length=6,
-        label_smoothing=0.2,
-        sampling="sample",
-        num_candidates=3,
-        temperature=0.8,
-        top_p=0.7,
-        seed=5,
-        selector=MinimumBayesRiskSelector(2),
-        postprocess=CleanCaption(ending="stop"),
-        sizes={"norm": "post", "image_width": 12},
-    )
-    fit(captioner, tmp_path, max_steps=3).save_checkpoint(tmp_path / "model.ckpt")
-    stored = torch.load(tmp_path / "model.ckpt", weights_only=True)["ladic"]
-    json.dumps(stored)
-    again = Captioner.load_from_checkpoint(tmp_path / "model.ckpt")
-    assert type(again) is AutoregressiveCaptioner
-    captioner.eval()
-    batch = evaluation_batch(captioner)
-    assert again.predict_step(batch, 0) == captioner.predict_step(batch, 0)
-    assert all(caption.endswith(".") for caption in again.predict_step(batch, 0)["captions"])
-    assert again.description() == captioner.description()
-    assert not any(module.training for module in again.modules())
-    wider = AutoregressiveCaptioner.load_from_checkpoint(tmp_path, beam_size=5)
-    assert wider.beam_size == 5
-    folder = captioner.save_pretrained(tmp_path / "folder")
-    assert (folder / "tokenizer.json").is_file()
-    published = Captioner.from_pretrained(folder)
-    assert published.predict_step(batch, 0) == captioner.predict_step(batch, 0)
-    card = (folder / "README.md").read_text()
-    assert "from ladic import AutoregressiveCaptioner" in card
-    assert "word by word" in card
-    assert "diffusion" not in card.partition("\n---\n")[0]
-
-
-def test_a_checkpoint_of_another_captioner_is_refused_by_name(tmp_path: Path) -> None:
-    captioner = autoregressive()
-    fit(captioner, tmp_path, pictures(captioner)).save_checkpoint(tmp_path / "model.ckpt")
-    with pytest.raises(UsageError, match=r"holds a captioner of the class AutoregressiveCaptioner; this is for Latent"):
-        LatentDiffusionCaptioner.load_from_checkpoint(tmp_path)
-    contents = torch.load(tmp_path / "model.ckpt", weights_only=True)
-    contents["ladic"]["captioner"] = "subprocess.Popen"
-    torch.save(contents, tmp_path / "model.ckpt")
-    with pytest.raises(UsageError, match="holds a captioner of the class Popen; this is for Captioner"):
-        Captioner.load_from_checkpoint(tmp_path)
-
-
-@pytest.mark.parametrize("named", [3, None, ["a"], ".relative", "no_such_package.Captioner", "ladic.captioners.Gone"])
-def test_a_captioner_that_can_not_be_found_is_told(tmp_path: Path, named: Any) -> None:
-    folder = autoregressive().save_pretrained(tmp_path / "folder")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "captioner": named}))
-    for cls in (Captioner, AutoregressiveCaptioner):
-        with pytest.raises(UsageError, match=r"captioner is|can't be imported") as caught:
-            cls.from_pretrained(folder)
-        assert "\n" not in str(caught.value)
-
-
-def test_a_captioner_of_a_script_is_read_as_the_class_that_asks(tmp_path: Path) -> None:
-    class Mine(AutoregressiveCaptioner):
-        pass
-
-    folder = autoregressive().save_pretrained(tmp_path / "folder")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "captioner": f"{Mine.__module__}.{Mine.__qualname__}"}))
-    with pytest.warns(UserWarning, match="was made in a script; read as AutoregressiveCaptioner"):
-        assert type(AutoregressiveCaptioner.from_pretrained(folder)) is AutoregressiveCaptioner
-    with pytest.raises(UsageError, match="can't be imported"):
-        Captioner.from_pretrained(folder)
 
 
 def test_muon_takes_the_hidden_matrices_and_leaves_the_words() -> None:

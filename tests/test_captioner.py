@@ -392,11 +392,11 @@ def test_validation_losses_are_the_same_each_time_and_leave_the_generator_alone(
 
 def test_the_selector_picks_among_the_candidates() -> None:
     class Last(MinimumBayesRiskSelector):
-        def select(self, candidates: list[list[str]], evidence: Evidence) -> list[str]:  # type: ignore[override]
+        def scores(self, candidates: list[list[str]], evidence: Evidence) -> list[list[float]]:
             assert evidence.images is not None
             assert evidence.image_tokens is not None
             assert [len(options) for options in candidates] == [3] * 4
-            return [options[-1] for options in candidates]
+            return [[0.0, 1.0, 2.0] for _ in candidates]
 
     captioner = model(num_candidates=3, selector=Last()).eval()
     batch = evaluation_batch(captioner)

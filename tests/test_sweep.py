@@ -329,4 +329,25 @@ def test_an_array_runs_the_run_of_its_task(swept, cli, monkeypatch):
     done = cli("sweep", folder / "study.yaml", "--array")
     assert "[1/1] ddim, seed 1: finished before" in done.stdout
     refused = cli("sweep", folder / "study.yaml", "--array=4")
-    assert (refused.code, error_line(refused.stderr)) == (2, "--array 4: accepted are 0 to 3, the sweep's runs")
+    assert (refused.code, error_line(refused.stderr)) == (2, "--array 4: accepted are 0 to 3, the sweep's tasks")
+
+
+def test_a_row_that_tests_the_weights_of_another(swept, cli, tmp_path):
+    folder, _ = swept
+    rows = yaml.safe_load((folder / "study.yaml").read_text())["rows"]
+    rows |= {"new": None, "untrained": {"weights": "new"}}
+    rows |= {"two": {"weights": "ddim", "flags": ["--model.num_candidates=2"]}}
+    file = sweep_file(folder, "more.yaml", rows=rows)
+    done = cli("sweep", file, "--only=untrained", "--seeds=0")
+    assert done.code == 1
+    assert "untrained, seed 0: new has its weights and is not trained yet; run that row first" in done.stderr
+    done = cli("sweep", file, "--only=two", "--seeds=1")
+    assert "[1/1] two, seed 1: finished in " in done.stdout, done.stderr
+    log = (folder / "out/two/seed-1/log.txt").read_text()
+    assert log.count("$ ladic") == 1, "no training"
+    facts, before = (json.loads((folder / f"out/{row}/seed-1/scores_test.json").read_text()) for row in ("two", "ddim"))
+    assert facts["checkpoint"] == before["checkpoint"]
+    assert (facts["rows"], before["rows"]) == (2, 1)
+    with (folder / "out/results.csv").open(newline="") as lines:
+        table = {(line["row"], line["seed"]): line for line in csv.DictReader(lines)}
+    assert table["two", "1"]["minutes"] == table["ddim", "1"]["minutes"]

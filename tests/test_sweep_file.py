@@ -41,6 +41,17 @@ def write(tmp_path):
         ({"row": {}}, "row: no key called 'row'; did you mean rows?"),
         ({"rows": {"a": {"config": ["x"]}}}, "rows.a.config: no key called 'config'; did you mean configs?"),
         ({"rows": {"a": 3}}, "rows.a=3: accepted are the keys configs, flags, commands, seeds"),
+        (
+            {"rows": {"a": {"weights": "b"}, "b": None}},
+            "rows.a.weights='b': accepted is a row above that trains: there",
+        ),
+        ({"rows": {"a": None, "b": {"weights": "c"}}}, "rows.b.weights='c': accepted is a row above that trains: a"),
+        ({"rows": {"a": None, "b": {"weights": "a", "seeds": [1]}}}, "rows.b.seeds=[1]: accepted is nothing: they are"),
+        ({"rows": {"a": None, "b": {"weights": "a", "commands": ["fit"]}}}, "accepted is no fit: a trains"),
+        (
+            {"commands": ["fit"], "rows": {"a": None, "b": {"weights": "a"}}},
+            "rows.b.commands=None: accepted is what is to be done: a trains alone",
+        ),
         ({"rows": {}}, "rows={}: accepted is at least one row"),
         ({"rows": {"a/b": None}}, "rows='a/b': accepted is names of letters"),
         ({"output": "absent"}, "output=None: accepted is a folder"),
@@ -129,6 +140,25 @@ def test_minutes_are_those_of_every_fit_and_no_steps_end_it_before(cli, write, t
     assert "'--model.caption_loss_weight=1 0'" in lines[0]
     assert cli("sweep", file, "--dry-run", "--array=2").stdout.splitlines() == lines[2:]
     assert max_time(60 * 24 + 61) == "01:01:01:00"
+
+
+def test_a_row_may_test_the_weights_of_another(cli, write, tmp_path):
+    file = write(
+        seeds=[0, 7],
+        minutes=3,
+        flags=["--data.batch_size=4"],
+        rows={"a": {"flags": ["--model.seed=1"]}, "b": {"weights": "a", "flags": ["--model.num_candidates=5"]}},
+    )
+    lines = cli("sweep", file, "--dry-run").stdout.splitlines()
+    assert len(lines) == 4
+    words = ["-c", str(tmp_path / "small.yaml"), "--data.batch_size=4", "--model.seed=1", "--model.num_candidates=5"]
+    words += ["--seed_everything=7", f"--trainer.default_root_dir={tmp_path}/out/b/seed-7"]
+    assert shlex.split(lines[3]) == ["ladic", "test", *words, f"--ckpt_path={tmp_path}/out/a/seed-7"]
+    assert cli("sweep", file, "--dry-run", "--array=1").stdout.splitlines() == [lines[1], lines[3]], "one task"
+    assert "    0  a, seed 0; b, seed 0" in cli("sweep", file, "--array").stdout.splitlines()
+    (trains, tests) = read_sweep(file).rows
+    assert tests.definition()["weights.model.seed"] == 1, "another training is another row"
+    assert tests.definition()["minutes"] == trains.definition()["minutes"] == 3
 
 
 def test_a_shipped_configuration_may_be_named(write):

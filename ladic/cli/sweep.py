@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
         nargs="?",
         const="",
         metavar="NUMBER",
-        help="run this run alone: that of the SLURM array's task where no number is given; prints how to submit "
+        help="run this task alone: that of the SLURM array's task where no number is given; prints how to submit "
         "where there is no task either",
     )
     options = parser.parse_args(argv)
@@ -49,9 +49,9 @@ def main(argv: list[str]) -> int:
     if options.array is not None:
         number = options.array or os.environ.get("SLURM_ARRAY_TASK_ID", "")
         if not number:
-            print("\n".join(submission(options, runs)))
+            print("\n".join(submission(options, _tasks(runs))))
             return 0
-        runs = [_task(number, runs)]
+        runs = _task(number, _tasks(runs))
     if options.dry_run:
         print("\n".join(lines_of(sweep, runs)))
         return 0
@@ -65,18 +65,18 @@ def main(argv: list[str]) -> int:
 
 def lines_of(sweep: Sweep, runs: Sequence[Run]) -> list[str]:
     """What a person would type: preparations, then a line for each run."""
-    steps = [shlex.join(["ladic", *step.command]) for step in sweep.prepare]
+    steps = [shlex.join(["ladic", *step.command]) for step in sweep.needed(runs)]
     return steps + [" && ".join(shlex.join(["ladic", *words]) for words in run.commands()) for run in runs]
 
 
-def submission(options: Any, runs: Sequence[Run]) -> list[str]:
-    """How the runs are submitted as an array, and which task is which run."""
+def submission(options: Any, tasks: Sequence[Sequence[Run]]) -> list[str]:
+    """How the runs are submitted as an array, and which task is which of them."""
     script = str(files("ladic.configs") / "slurm" / "sweep.sbatch")
-    words = ["sbatch", f"--array=0-{len(runs) - 1}", script, str(options.sweep)]
+    words = ["sbatch", f"--array=0-{len(tasks) - 1}", script, str(options.sweep)]
     words += [f"--{name}={value}" for name in ("only", "seeds") if (value := getattr(options, name)) is not None]
     gather = ["ladic", "sweep", *words[3:], "--gather"]
-    tasks = [f"  {number:>3}  {run}" for number, run in enumerate(runs)]
-    return ["submit:", f"  {shlex.join(words)}", "when all have ended:", f"  {shlex.join(gather)}", "tasks:", *tasks]
+    lines = [f"  {number:>3}  {'; '.join(map(str, runs))}" for number, runs in enumerate(tasks)]
+    return ["submit:", f"  {shlex.join(words)}", "when all have ended:", f"  {shlex.join(gather)}", "tasks:", *lines]
 
 
 def gathered(sweep: Sweep, runs: Sequence[Run], words: str) -> int:
@@ -142,10 +142,18 @@ def complaint_of(row: Row) -> str | None:
     return None
 
 
-def _task(number: str, runs: Sequence[Run]) -> Run:
-    if not number.isdigit() or int(number) >= len(runs):
-        raise UsageError(f"--array {number}: accepted are 0 to {len(runs) - 1}, the sweep's runs")
-    return runs[int(number)]
+def _tasks(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs task by task: those of the same weights are one, as all others would wait for the one that trains."""
+    tasks: dict[Path, list[Run]] = {}
+    for run in runs:
+        tasks.setdefault(run.trained.folder, []).append(run)
+    return list(tasks.values())
+
+
+def _task(number: str, tasks: Sequence[list[Run]]) -> list[Run]:
+    if not number.isdigit() or int(number) >= len(tasks):
+        raise UsageError(f"--array {number}: accepted are 0 to {len(tasks) - 1}, the sweep's tasks")
+    return tasks[int(number)]
 
 
 def _names(text: str | None) -> list[str] | None:

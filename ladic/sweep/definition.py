@@ -41,6 +41,7 @@ class Row:
         seeds: one run for each.
         minutes: of training, or None where steps or epochs end it.
         prepare: steps before all runs of the sweep.
+        weights: the row whose training this one takes over, seed by seed; None trains its own.
     """
 
     name: str
@@ -50,11 +51,25 @@ class Row:
     seeds: tuple[int, ...]
     minutes: float | None
     prepare: tuple[Prepare, ...] = ()
+    weights: Row | None = None
 
     def definition(self) -> dict[str, Any]:
         """Every option that the row's files and flags set, by the names of flags, whichever of them sets it; and the
         commands that prepare the files which these options name, so that steps for other rows may come and go.
         """
+        values, steps = self._options(), self.steps()
+        values |= {"commands": [shlex.join(command) for command in self.commands], "minutes": self.minutes}
+        values |= {f"prepare.{step.makes}": shlex.join(step.command) for step in steps}
+        if self.weights is not None:
+            values |= {f"weights.{name}": value for name, value in self.weights.definition().items()}
+        return json.loads(json.dumps(values, sort_keys=True, default=str))  # as it comes back from a file
+
+    def steps(self) -> list[Prepare]:
+        """The preparations of files that its options name, in order."""
+        own = [word for command in self.commands for word in command]
+        return used([*_texts(list(self._options().values())), *own], self.prepare)
+
+    def _options(self) -> dict[str, Any]:
         import yaml
 
         values = flatten(load(*self.configs))
@@ -65,10 +80,7 @@ class Row:
             except yaml.YAMLError:
                 plain = value
             values[name] = [*values.get(name, []), plain] if name.endswith("+") else plain
-        steps = used([*_texts(list(values.values())), *(word for own in self.commands for word in own)], self.prepare)
-        values |= {"commands": [shlex.join(command) for command in self.commands], "minutes": self.minutes}
-        values |= {f"prepare.{step.makes}": shlex.join(step.command) for step in steps}
-        return json.loads(json.dumps(values, sort_keys=True, default=str))  # as it comes back from a file
+        return values
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,12 @@ class Run:
     row: Row
     seed: int
     folder: Path
+
+    @property
+    def trained(self) -> Run:
+        """The run that trains the weights of this one; itself, where it trains its own."""
+        other = self.row.weights
+        return self if other is None else Run(other, self.seed, self.folder.parents[1] / other.name / self.folder.name)
 
     def __str__(self) -> str:
         return f"{self.row.name}, seed {self.seed}"
@@ -102,7 +120,7 @@ class Run:
                 *shared,
                 *(budget if name == "fit" else []),
                 *own,
-                f"--ckpt_path={'auto' if name == 'fit' else self.folder}",
+                f"--ckpt_path={'auto' if name == 'fit' else self.trained.folder}",
             ]
             for name, *own in row.commands
         ]
@@ -125,6 +143,12 @@ class Sweep:
     metric: str
     prepare: tuple[Prepare, ...]
     rows: tuple[Row, ...]
+
+    def needed(self, runs: Sequence[Run]) -> list[Prepare]:
+        """The preparations for these runs, in order: of files that their rows name, or that no row at all does."""
+        named = [step for row in self.rows for step in row.steps()]
+        own = [step for row in dict.fromkeys(run.row for run in runs) for step in row.steps()]
+        return [step for step in self.prepare if step in own or step not in named]
 
     def runs(self, only: Sequence[str] | None = None, seeds: Sequence[int] | None = None) -> list[Run]:
         """Rows times seeds, row by row.
@@ -151,7 +175,8 @@ class Sweep:
 def used(words: Sequence[str], steps: Sequence[Prepare]) -> list[Prepare]:
     """The steps whose files are named by words, "--NAME=FILE" or the like, or by another such step's command.
 
-    A folder that the file is in names it too, and so does what lies in it if it is a folder.
+    A folder that the file is in names it too, and so does what lies in it if it is a folder. "." is a token here, not
+    the folder of everything.
 
     Example:
         >>> text = Prepare(("pretrain-text", "--output=runs/text"), Path("runs/text"))
@@ -159,7 +184,9 @@ def used(words: Sequence[str], steps: Sequence[Prepare]) -> list[Prepare]:
         >>> [step.command[0] for step in used(["--model.latent_space.fitted=a.pt"], [text, space])]
         ['pretrain-text', 'fit-space']
     """
-    named = {Path(os.path.abspath(part)) for word in words for part in (word, word.partition("=")[2]) if part}
+    named = {
+        Path(os.path.abspath(part)) for word in words for part in (word, word.partition("=")[2]) if part.strip("./")
+    }
     chosen = [step for step in steps if any(_names(path, Path(os.path.abspath(step.makes))) for path in named)]
     if len(chosen) == len(steps):
         return chosen

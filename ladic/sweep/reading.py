@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ladic.sweep.definition import Prepare, Row, Sweep
 
 COMMANDS = ("fit", "validate", "test", "predict")
 KEYS = ("output", "seeds", "minutes", "metric", "configs", "flags", "commands", "prepare", "rows")
-ROW_KEYS = ("configs", "flags", "commands", "seeds")
+ROW_KEYS = ("configs", "flags", "commands", "seeds", "weights")
 PREPARE_KEYS = ("command", "makes")
 OWNED = ("-c", "--config", "--seed_everything", "--ckpt_path", "--trainer.default_root_dir")
 ENDS = ("max_time", "max_steps", "max_epochs", "min_steps", "min_epochs")
@@ -40,16 +40,16 @@ def read_sweep(file: Path) -> Sweep:
     prepare = top.get("prepare", list, "a list of steps, each with 'command' and 'makes'") or []
     steps = tuple(_prepare(_Part(file, f"prepare.{place}.", step, PREPARE_KEYS)) for place, step in enumerate(prepare))
     shared = _shared(top, minutes, steps)
-    built = []
+    built: dict[str, Row] = {}
     for name, values in rows.items():
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(name)):
             raise top.wrong("rows", name, "names of letters, digits, '_', '-' and '.', for folders are named so")
-        built.append(_row(str(name), _Part(file, f"rows.{name}.", values or {}, ROW_KEYS), shared))
+        built[str(name)] = _row(str(name), _Part(file, f"rows.{name}.", values or {}, ROW_KEYS), shared, built)
     output = top.get("output", str, "a folder for the runs")
     if not output:
         raise top.wrong("output", output, "a folder for the runs")
     metric = top.get("metric", str, "a score of scores_test.json, such as CIDEr-D") or "CIDEr-D"
-    return Sweep(file, Path(output), metric, steps, tuple(built))
+    return Sweep(file, Path(output), metric, steps, tuple(built.values()))
 
 
 def _content(file: Path) -> Any:
@@ -169,14 +169,39 @@ def _shared(top: _Part, minutes: float | None, steps: tuple[Prepare, ...]) -> Ro
     return Row("", top.configs(), top.flags(minutes), commands, top.seeds() or (0,), minutes, steps)
 
 
-def _row(name: str, part: _Part, shared: Row) -> Row:
+def _row(name: str, part: _Part, shared: Row, above: Mapping[str, Row]) -> Row:
+    """A row, where ``above`` has those that the file names before it."""
     minutes = shared.minutes
+    if (other := part.get("weights", str, "the name of a row above that trains")) is not None:
+        return _tested(name, part, _trained(part, other, above))
     configs = (*shared.configs, *part.configs())
     if not configs:
         raise part.wrong("configs", [], "a list of YAML files, here or at the top of the file")
     flags = (*shared.flags, *part.flags(minutes))
     commands, seeds = part.commands(minutes) or shared.commands, part.seeds() or shared.seeds
     return Row(name, configs, flags, commands, seeds, minutes, shared.prepare)
+
+
+def _trained(part: _Part, name: str, above: Mapping[str, Row]) -> Row:
+    """The row whose weights are asked for."""
+    able = [row.name for row in above.values() if any(command[0] == "fit" for command in row.commands)]
+    if name not in able:
+        raise part.wrong("weights", name, f"a row above that trains: {', '.join(able) or 'there is none'}")
+    return above[name]
+
+
+def _tested(name: str, part: _Part, trained: Row) -> Row:
+    """A row that has another's configurations, flags and seeds, then its own, and only tests."""
+    if "seeds" in part.values:
+        raise part.wrong("seeds", part.values["seeds"], f"nothing: they are those of {trained.name}, which trains")
+    own = part.commands(trained.minutes)
+    if any(command[0] == "fit" for command in own):
+        raise part.wrong("commands", part.values["commands"], f"no fit: {trained.name} trains")
+    commands = own or tuple(command for command in trained.commands if command[0] != "fit")
+    if not commands:
+        raise part.wrong("commands", part.values.get("commands"), f"what is to be done: {trained.name} trains alone")
+    configs, flags = (*trained.configs, *part.configs()), (*trained.flags, *part.flags(trained.minutes))
+    return Row(name, configs, flags, commands, trained.seeds, trained.minutes, trained.prepare, trained)
 
 
 def _prepare(part: _Part) -> Prepare:

@@ -111,6 +111,8 @@ class Runner:
             return self._tell_failure(one_line(error))
 
     def _go_on(self, run: Run, record: Record, noted: NotedSignals) -> None:
+        if run.trained is not run and not _is_trained(run.trained):
+            raise Failed(f"{run.trained.row.name} has its weights and is not trained yet; run that row first")
         record.write(run.folder)
         begun = time.monotonic()
         self._say(f"{self._place}: begins{self._rest(0)}")
@@ -131,7 +133,8 @@ class Runner:
     # What is needed by several.
 
     def _prepare(self, noted: NotedSignals) -> None:
-        for number, step in enumerate(self.sweep.prepare):
+        for step in self.sweep.needed([run for run in self.runs if run.row.name not in self.broken]):
+            number = self.sweep.prepare.index(step)
             self._place, self._left = f"prepare {step.command[0]}", len(self.runs)
             there = found(step)
             if there is None:
@@ -259,6 +262,11 @@ class Runner:
         if sys.stdout.isatty():
             print(f"\r{line:{self._wide}}", end="", flush=True)
             self._wide = len(line)
+
+
+def _is_trained(run: Run) -> bool:
+    record = read_record(run)
+    return record is not None and any(each.command == "fit" for each in record.done)
 
 
 def last_error(log: Path) -> str:

@@ -33,6 +33,7 @@ from ladic.optim import Decay, WarmupDecay
 from ladic.postprocess import PostProcessor
 from ladic.reconstruction import Reconstruction
 from ladic.rerank import CandidateSelector, Evidence, MinimumBayesRiskSelector
+from ladic.rounding import Rounding
 from ladic.spec import describe
 from ladic.targets import Prediction, Target
 from ladic.time_sampling import TimeSampling, UniformTimes
@@ -90,6 +91,8 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
         loss_weight: of the latent loss over t: "none", "min_snr", "truncated_snr" or "snr" (``ladic.losses``).
         time_sampling: which noise levels training visits; all alike if not given.
         teacher: a trained captioner whose answers training learns instead of the data's (``ladic.distillation``).
+        rounding: decides on the words of an estimate (``ladic.rounding``), but not of blanks that are filled; the
+            likeliest one of each position if not given.
 
     Raises:
         UsageError: at the start of training, if the latent space's statistics were not fitted.
@@ -98,7 +101,7 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
     settings = SETTINGS
     options = frozenset(
         {"num_steps", "sampler", "back_and_refine", "guidance_scale", "seed", "num_candidates", "rerank", "utility"}
-        | {"length", "min_length", "max_length", "precision", "compile"}
+        | {"length", "min_length", "max_length", "rounding", "precision", "compile"}
     )
     length_option = "--model.latent_space.length"
 
@@ -129,6 +132,7 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
         loss_weight: LossWeight = "none",
         time_sampling: TimeSampling | None = None,
         teacher: Teacher | None = None,
+        rounding: Rounding | None = None,
     ) -> None:
         super().__init__(image_encoder, optimizer, lr_schedule, decay, seed, save_frozen, postprocess)
         for name, value in (("num_candidates", num_candidates), ("noise_draws", noise_draws)):
@@ -177,6 +181,9 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
         self.teacher = teacher
         if teacher is not None:
             teacher.check(self)
+        self.rounding = rounding
+        if rounding is not None:
+            rounding.check(latent_space)
 
     # What a datamodule asks for.
 
@@ -347,6 +354,7 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
             batch["image_id"],
             num_candidates=num_candidates or self.num_candidates,
             length=length,
+            rounding=self.rounding,
             postprocess=self.postprocess,
             on_step=on_step,
             **self.parts(),

@@ -79,6 +79,7 @@ def find_components() -> list[Component]:
             log.warning("plug-in '%s' (%s) is left out: %s", point.name, point.value, error)
     for module in (
         "ladic.rerank",
+        "ladic.rounding",
         "ladic.postprocess",
         "ladic.time_sampling",
     ):  # registered with the captioner, which imports them

@@ -19,6 +19,8 @@ from ladic.components.samplers.base import Sampler
 from ladic.guidance import ClassifierFreeGuidance, GuidedDenoiser
 from ladic.length_control import LengthDenoiser, LengthRange
 from ladic.postprocess.base import PostProcessor
+from ladic.rounding.base import Rounding
+from ladic.rounding.denoiser import RoundedDenoiser
 from ladic.targets import Target
 from ladic.types import StepFn
 
@@ -53,6 +55,7 @@ def generate(
     num_candidates: int = 1,
     seed: int = 0,
     length: LengthRange | None = None,
+    rounding: Rounding | None = None,
     postprocess: PostProcessor | None = None,
     on_step: StepFn | None = None,
 ) -> Generation:
@@ -68,6 +71,7 @@ def generate(
         num_candidates: captions per image; they share the image's keys and values.
         seed: of the run.
         length: tokens that captions may have; the model decides if None.
+        rounding: decides on the words; the likeliest of each position if None.
         postprocess: makes the text; the latent space's own reading if None.
         on_step: told of every evaluation.
     """
@@ -78,16 +82,16 @@ def generate(
         image_tokens.device,
     )
     guided = GuidedDenoiser(denoiser, context, null, guidance, self_conditioning, target)
-    denoise = LengthDenoiser(guided, latent_space, length) if length is not None else guided
+    within = LengthDenoiser(guided, latent_space, length) if length is not None else None
+    rounded = RoundedDenoiser(within or guided, latent_space, rounding, within) if rounding is not None else None
+    denoise = rounded or within or guided
 
     def confidence(x0: Tensor) -> Tensor:
         return latent_space.decode(x0).float().softmax(-1).amax(-1)
 
     latents = sampler.sample(denoise, noise.draw(), schedule, noise.draw, on_step, confidence)
-    if isinstance(denoise, LengthDenoiser):
-        indices = denoise.indices(latents)
-    else:
-        indices = latent_space.decode(latents).argmax(-1)
+    reader = rounded or within
+    indices = reader.indices(latents) if reader is not None else latent_space.decode(latents).argmax(-1)
     captions = postprocess(indices, latent_space) if postprocess is not None else latent_space.to_text(indices)
     rows = [captions[i : i + num_candidates] for i in range(0, len(captions), num_candidates)]
     return Generation(rows, latents, guided.nfe)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ladic.components.latent_spaces.base import TextLatentSpace
+from ladic.components.latent_spaces.words import Words
 from ladic.errors import UsageError
 from ladic.types import DenoiseFn
 
@@ -77,46 +78,38 @@ class LengthDenoiser:
 
     def __init__(self, denoise: DenoiseFn, space: TextLatentSpace, length: LengthRange) -> None:
         length.check(space.length)
-        self.denoise, self.space = denoise, space
+        self.denoise, self.space, self.words = denoise, space, Words.of(space)
         self.least, self.most = length.least or 0, length.most if length.most is not None else space.length - 2
-        tokenizer, vocabulary = space.tokenizer, space.head.vocabulary
-        end = tokenizer.pad_token_id
-        if space.special_token is not None:
-            end = tokenizer(space.special_token, add_special_tokens=False)["input_ids"][0]
-        fillers = torch.tensor([*tokenizer.all_special_ids, end], device=vocabulary.device)
-        self.filler = torch.isin(vocabulary, fillers)  # (V,): no words
-        self.end = int(torch.searchsorted(vocabulary, fillers[-1]))
 
     def __call__(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
         x0 = self.denoise(x_t, t, x0_prev)
         logits = self.space.decode(x0)
-        ends = self._ends(logits).unsqueeze(1)
+        ends = self.words.ends(logits.argmax(-1)).unsqueeze(1)
         place = torch.arange(x0.shape[1], device=x0.device).unsqueeze(0)
         special = self.space.special_latent().to(x0.dtype)
         x0 = torch.where((place > ends.clamp(self.least, self.most)).unsqueeze(-1), special, x0)
         lacking = (place > ends) & (place <= self.least)
         if bool(lacking.any()):
-            ids = self.space.head.vocabulary[self._indices(logits)]
-            within = (place <= ends.clamp(self.least, self.most) + 1).long()
-            ids[:, 0] = self.space.tokenizer.cls_token_id
-            ids = ids.scatter(1, ends.clamp(self.least, self.most) + 1, self.space.tokenizer.sep_token_id)
-            x0 = torch.where(lacking.unsqueeze(-1), self.space.encode(ids, within).to(x0.dtype), x0)
+            within = self.words.encode(self.space, self._indices(logits), ends.squeeze(1).clamp(self.least, self.most))
+            x0 = torch.where(lacking.unsqueeze(-1), within.to(x0.dtype), x0)
         return x0
 
     def indices(self, x0: Tensor) -> Tensor:
         """Index into the logits (B, L) of each position's word, so many of them as the range says."""
         return self._indices(self.space.decode(x0))
 
+    def restrict(self, logits: Tensor) -> Tensor:
+        """Logits (B, L, V) by which words alone stand up to the least number, and the end alone behind the most."""
+        place = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1)
+        end = torch.arange(logits.shape[2], device=logits.device) == self.words.end
+        wrong = ((place >= 1) & (place <= self.least) & self.words.filler) | (
+            ((place == 0) | (place > self.most)) & ~end
+        )
+        return logits.masked_fill(wrong, -torch.inf)
+
     def _indices(self, logits: Tensor) -> Tensor:
         place = torch.arange(logits.shape[1], device=logits.device).unsqueeze(0)
-        ends = self._ends(logits).unsqueeze(1)
+        ends = self.words.ends(logits.argmax(-1)).unsqueeze(1)
         inside = (place >= 1) & (place <= self.least)
-        words = logits.masked_fill(inside.unsqueeze(-1) & self.filler, -torch.inf).argmax(-1)
-        return words.masked_fill((place == 0) | (place > ends.clamp(self.least, self.most)), self.end)
-
-    def _ends(self, logits: Tensor) -> Tensor:
-        """(B,) last position with a word; 0 where there is none."""
-        word = ~self.filler[logits.argmax(-1)]
-        word[:, 0] = False
-        place = torch.arange(word.shape[1], device=word.device)
-        return (word * place).amax(1)
+        indices = logits.masked_fill(inside.unsqueeze(-1) & self.words.filler, -torch.inf).argmax(-1)
+        return indices.masked_fill((place == 0) | (place > ends.clamp(self.least, self.most)), self.words.end)

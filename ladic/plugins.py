@@ -62,6 +62,7 @@ KINDS = (
     ),
     Kind("samplers", "sampler", "ladic.components.samplers.base.Sampler", "--model.sampler"),
     Kind("selectors", "selector", "ladic.rerank.base.CandidateSelector", "--model.selector"),
+    Kind("roundings", "rounding", "ladic.rounding.base.Rounding", "--model.rounding"),
     Kind("postprocessors", "postprocessor", "ladic.postprocess.base.PostProcessor", "--model.postprocess"),
     Kind("time_samplings", "time sampling", "ladic.time_sampling.TimeSampling", "--model.time_sampling"),
     Kind("captioners", "captioner", "ladic.captioner_base.Captioner", "--model"),

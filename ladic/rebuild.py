@@ -17,6 +17,7 @@ from ladic.frozen import told
 from ladic.guidance import ClassifierFreeGuidance
 from ladic.postprocess import PostProcessor
 from ladic.rerank import CandidateSelector
+from ladic.rounding import Rounding
 from ladic.spec import build
 from ladic.time_sampling import TimeSampling
 
@@ -27,6 +28,7 @@ COMPONENTS: dict[str, type] = {
     "sampler": Sampler,
     "selector": CandidateSelector,
     "postprocess": PostProcessor,
+    "rounding": Rounding,
     "time_sampling": TimeSampling,
 }
 

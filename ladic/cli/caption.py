@@ -10,7 +10,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ladic.cli.model_options import add_choice_options, add_length_options, add_model_options, check, length_range
+from ladic.cli.model_options import (
+    add_choice_options,
+    add_length_options,
+    add_model_options,
+    add_rounding_option,
+    check,
+    length_range,
+)
 from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
 
@@ -28,6 +35,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--num-captions", type=int, default=1, help="captions printed for each picture")
     parser.add_argument("--diverse", action="store_true", help="with --num-captions: captions that differ")
     add_length_options(parser)
+    add_rounding_option(parser)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--json", action="store_true", help="one JSON object per picture, with all candidates")
     options = parser.parse_args(argv)

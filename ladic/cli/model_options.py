@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 OF_THE_MODEL = (
     *("num_steps", "sampler", "back_and_refine", "guidance_scale", "seed", "num_candidates", "rerank", "utility"),
-    *("length", "min_length", "max_length", "precision", "compile"),
+    *("length", "min_length", "max_length", "rounding", "precision", "compile"),
 )
 """Options that not every captioner has a use for."""
 AT_LEAST_ONE = ("num_candidates", "num_captions", "num_steps", "batch_size", "longest_blank")
@@ -69,6 +69,15 @@ def add_length_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--length", type=int, help="just so many")
     group.add_argument("--min-length", type=int, help="at least so many")
     group.add_argument("--max-length", type=int, help="at most so many")
+
+
+def add_rounding_option(parser: argparse.ArgumentParser) -> None:
+    """How latents become words."""
+    parser.add_argument(
+        "--rounding",
+        metavar="NAME:ARG=VALUE,…",
+        help="how latents become words, e.g. NgramRounding:ngrams=FILE,weight=1; the model's if not given",
+    )
 
 
 def length_range(options: Any) -> LengthRange | None:
@@ -174,7 +183,9 @@ def refuse_foreign(options: Any, model: Captioner) -> None:
 def _set_sampling(model: LatentDiffusionCaptioner, sampler: Sampler | None, options: Any) -> None:
     from dataclasses import replace
 
+    from ladic.cli.words import component
     from ladic.components import BackAndRefine
+    from ladic.rounding import Rounding
 
     if sampler is not None:
         model.sampler = sampler
@@ -185,6 +196,9 @@ def _set_sampling(model: LatentDiffusionCaptioner, sampler: Sampler | None, opti
             raise UsageError("--back-and-refine: the sampler does it already; set it by --sampler BackAndRefine:…")
         model.sampler = BackAndRefine(model.sampler)
     model.sampler.times(model.noise_schedule)  # more steps than its table has are refused now
+    if getattr(options, "rounding", None) is not None:
+        model.rounding = component(options.rounding, "roundings", Rounding)
+        model.rounding.check(model.latent_space)
     if options.guidance_scale is not None:
         model.guidance = replace(model.guidance, scale=options.guidance_scale)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ladic.cli.model_options import add_length_options, add_model_options, check, length_range
+from ladic.cli.model_options import add_length_options, add_model_options, add_rounding_option, check, length_range
 from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
 
@@ -21,6 +21,7 @@ def main(argv: list[str]) -> None:
         "-o", "--output", type=Path, action="append", default=[], help="file.png, .gif or .html; may be given again"
     )
     add_length_options(parser)
+    add_rounding_option(parser)
     options = parser.parse_args(argv)
     check(options)
     length = length_range(options)

@@ -1,0 +1,58 @@
+"""Which of a head's words are words, which one ends a caption, and the latent of a caption given in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ladic.components.latent_spaces.base import TextLatentSpace
+
+
+@dataclass(frozen=True)
+class Words:
+    """Of a latent space, looked up once: asking a GPU for it at every step would wait for it.
+
+    Attributes:
+        ids: (V,) token id of each.
+        filler: (V,) bool, special tokens and the end: no words of a caption.
+        end: index of what stands at special positions.
+        begin_id, stop_id: token ids that captions begin and end with, [CLS] and [SEP].
+    """
+
+    ids: Tensor
+    filler: Tensor
+    end: int
+    begin_id: int
+    stop_id: int
+
+    @classmethod
+    def of(cls, space: TextLatentSpace) -> Words:
+        tokenizer, ids = space.tokenizer, space.head.vocabulary
+        end = tokenizer.pad_token_id
+        if space.special_token is not None:
+            end = tokenizer(space.special_token, add_special_tokens=False)["input_ids"][0]
+        fillers = torch.tensor([*tokenizer.all_special_ids, end], device=ids.device)
+        place = int(torch.searchsorted(ids, fillers[-1]))
+        return cls(ids, torch.isin(ids, fillers), place, tokenizer.cls_token_id, tokenizer.sep_token_id)
+
+    def ends(self, indices: Tensor) -> Tensor:
+        """(B,) last position with a word, of indices into the logits (B, L); 0 where there is none."""
+        word = ~self.filler[indices]
+        word[:, 0] = False
+        return (word * torch.arange(word.shape[1], device=word.device)).amax(1)
+
+    def encode(self, space: TextLatentSpace, indices: Tensor, ends: Tensor | None = None) -> Tensor:
+        """Latents (B, L, D) of captions as indices into the logits (B, L).
+
+        Args:
+            space: that they are of.
+            indices: words; what stands at the place of [CLS] and behind the end is of no matter.
+            ends: (B,) last position of each caption; that of its last word if None. The last position is for [SEP].
+        """
+        length = indices.shape[1]
+        stop = (self.ends(indices) if ends is None else ends).clamp_max(length - 2).unsqueeze(1) + 1
+        place = torch.arange(length, device=indices.device).unsqueeze(0)
+        ids = self.ids[indices].masked_fill(place == 0, self.begin_id).masked_fill(place == stop, self.stop_id)
+        return space.encode(ids, (place <= stop).long())

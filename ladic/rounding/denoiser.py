@@ -1,0 +1,39 @@
+"""Rounding inside the sampler: estimates that are captions."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ladic.components.latent_spaces.base import TextLatentSpace
+from ladic.components.latent_spaces.words import Words
+from ladic.length_control import LengthDenoiser
+from ladic.rounding.base import Rounding
+from ladic.types import DenoiseFn
+
+
+class RoundedDenoiser:
+    """``denoise`` whose estimates, where the rounding clamps, are latents of the captions that they are rounded to.
+
+    Args:
+        denoise: guidance inside.
+        space: reads and writes captions.
+        rounding: decides on the words.
+        length: what holds captions in a range of lengths, if anything does.
+    """
+
+    def __init__(
+        self, denoise: DenoiseFn, space: TextLatentSpace, rounding: Rounding, length: LengthDenoiser | None = None
+    ) -> None:
+        self.denoise, self.space, self.rounding, self.length = denoise, space, rounding, length
+        self.words = Words.of(space)
+
+    def __call__(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
+        x0 = self.denoise(x_t, t, x0_prev)
+        return self.words.encode(self.space, self.indices(x0)).to(x0.dtype) if self.rounding.clamp else x0
+
+    def indices(self, x0: Tensor) -> Tensor:
+        """Index into the logits (B, L) of each position's word."""
+        logits = self.space.decode(x0).float()
+        if self.length is not None:
+            logits = self.length.restrict(logits)
+        return self.rounding(logits, self.words)

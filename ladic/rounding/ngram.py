@@ -1,0 +1,110 @@
+"""Rounding with a language model: words that suit the latent and each other.
+
+A denoiser decides on every position by itself, so an early estimate reads "a man man is a on". Here a caption w of n
+words is chosen by
+
+    sum_i log p(w_i | x0) + weight (sum_i log p_trigram(w_i | w_{i-2} w_{i-1}) + log p_trigram(end | ...)) + bonus n
+
+where p(w_i | x0) is the head's, padding behind the end included: a hidden Markov model's path, searched by a beam. The
+same sum is what phrase-based and CTC decoders maximise (Och & Ney 2002; Graves & Jaitly 2014), with the denoiser for
+the acoustic or translation model.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ladic.components.latent_spaces.base import TextLatentSpace
+from ladic.components.latent_spaces.words import Words
+from ladic.errors import UsageError
+from ladic.rounding.base import Rounding
+from ladic.rounding.trigrams import TrigramModel
+from ladic.spec import absolute
+
+
+class NgramRounding(Rounding):
+    """The caption that suits best the estimate and a trigram model of the training captions.
+
+    Args:
+        ngrams: file of ``ladic fit-ngrams``.
+        weight: of the trigram model's log-probabilities, 0 or more.
+        bonus: for every word, against the short captions that a product of probabilities prefers.
+        choices: likeliest words of a position that are looked at.
+        beam_size: beginnings that are gone on with.
+        clamp: put the latent of the rounded caption in the place of every estimate, so that the sampler goes on from
+            words that suit each other; without, only the last estimate is rounded so.
+
+    Raises:
+        UsageError: if there is no such file, or for numbers out of range.
+    """
+
+    def __init__(
+        self,
+        ngrams: str,
+        weight: float = 0.6,
+        bonus: float = 1.0,
+        choices: int = 8,
+        beam_size: int = 6,
+        clamp: bool = True,
+    ) -> None:
+        if weight < 0:
+            raise UsageError(f"NgramRounding.weight={weight}: need 0 or more")
+        for name, value in (("choices", choices), ("beam_size", beam_size)):
+            if value < 1:
+                raise UsageError(f"NgramRounding.{name}={value}: need at least 1")
+        self.model = TrigramModel.load(ngrams)
+        self.weight, self.bonus, self.choices, self.beam_size = weight, bonus, choices, beam_size
+        self.clamp = clamp
+
+    def check(self, space: TextLatentSpace) -> None:
+        if not space.reassign:
+            raise UsageError("NgramRounding: needs one latent for all special positions; give the space reassign=true")
+
+    def __call__(self, logits: Tensor, words: Words) -> Tensor:
+        scores = logits.float().log_softmax(-1)
+        likely, index = scores.masked_fill(words.filler, -torch.inf).topk(min(self.choices, scores.shape[-1]), dim=-1)
+        likely = torch.cat([likely, scores[..., words.end : words.end + 1]], dim=-1)
+        index = torch.cat([index, torch.full_like(index[..., :1], words.end)], dim=-1)
+        return self._search(likely, index, words)
+
+    def checkpoint_args(self) -> dict[str, object]:
+        arguments = super().checkpoint_args()
+        return arguments | {"ngrams": absolute(str(arguments["ngrams"]))}
+
+    def _search(self, likely: Tensor, index: Tensor, words: Words) -> Tensor:
+        """Indices (B, L) of the best captions.
+
+        Args:
+            likely: (B, L, K) log-probabilities of the words looked at, the end's last.
+            index: (B, L, K) which they are.
+            words: of the space.
+        """
+        ids, stop = words.ids, words.stop_id
+        self.model = self.model.to(ids.device)
+        rows, length, choices = likely.shape
+        total = likely[:, 0, -1:]  # (B, beams); nothing stands at the place of [CLS]
+        ended = torch.zeros_like(total, dtype=torch.bool)
+        first = torch.full_like(index[:, 0, :1], words.begin_id)
+        second = first
+        path = index[:, :1, -1:]  # (B, beams, positions)
+        last = torch.arange(choices, device=ids.device) == choices - 1
+        for place in range(1, length):
+            here = index[:, place].unsqueeze(1)  # (B, 1, K)
+            token = torch.where(last, stop, ids[here])
+            suits = self.weight * self.model.log_prob(first.unsqueeze(-1), second.unsqueeze(-1), token)
+            suits = suits + self.bonus * ~last
+            # Behind the end there is padding alone, of which the model of words knows nothing.
+            suits = torch.where(ended.unsqueeze(-1), torch.where(last, 0.0, -torch.inf), suits)
+            sums = (total.unsqueeze(-1) + likely[:, place].unsqueeze(1) + suits).flatten(1)
+            total, best = sums.topk(min(self.beam_size, sums.shape[1]), dim=1)
+            parent, choice = best // choices, best % choices
+            word = index[:, place].gather(1, choice)
+            path = torch.cat([path.gather(1, parent.unsqueeze(-1).expand(-1, -1, place)), word.unsqueeze(-1)], dim=-1)
+            first, second = second.gather(1, parent), ids[word]
+            ended = ended.gather(1, parent) | (choice == choices - 1)
+        # One that fills all positions has no end yet.
+        whole = total + torch.where(
+            ended, 0.0, self.weight * self.model.log_prob(first, second, torch.full_like(second, stop))
+        )
+        return path[torch.arange(rows, device=ids.device), whole.argmax(1)]

@@ -1,0 +1,303 @@
+"""Rounding latents to words: the trigram model, the beam over it, and both inside the sampler."""
+
+import itertools
+import math
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_generation import IDS, World
+from tiny_run import error_line, picture, write_config
+
+from ladic import ClassifierFreeGuidance
+from ladic.captioner import LatentDiffusionCaptioner
+from ladic.components import BertLatentSpace, CosineSchedule, DDIMSampler, RenoiseSampler
+from ladic.components.latent_spaces.words import Words
+from ladic.errors import UsageError
+from ladic.generation import Generation, generate
+from ladic.length_control import LengthRange
+from ladic.rounding import ArgmaxRounding, NgramRounding, Rounding, TrigramModel
+from ladic.testing import tiny_text_space
+
+BEGIN, STOP = 1, 2
+
+
+def padded(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Captions as a tokenizer gives them, and their lengths."""
+    whole = [[BEGIN, *row, STOP] for row in rows]
+    longest = max(map(len, whole))
+    return torch.tensor([row + [0] * (longest - len(row)) for row in whole]), torch.tensor(list(map(len, whole)))
+
+
+class ByHand:
+    """Witten and Bell's formula with dictionaries."""
+
+    def __init__(self, rows: list[list[int]]) -> None:
+        whole = [[BEGIN, BEGIN, *row, STOP] for row in rows]
+        self.counts = Counter(
+            tuple(row[place + 1 - size : place + 1])
+            for row in whole
+            for place in range(2, len(row))
+            for size in (1, 2, 3)
+        )
+
+    def __call__(self, *words: int) -> float:
+        if len(words) == 1:
+            single = {gram: count for gram, count in self.counts.items() if len(gram) == 1}
+            return (self.counts[words] + 1) / (sum(single.values()) + len(single) + 1)
+        behind = [count for gram, count in self.counts.items() if gram[:-1] == words[:-1] and len(gram) == len(words)]
+        shorter = self(*words[1:])
+        if not behind:
+            return shorter
+        return (self.counts[words] + len(behind) * shorter) / (sum(behind) + len(behind))
+
+
+CAPTIONS = st.lists(st.lists(st.integers(3, 8), max_size=5), min_size=1, max_size=6)
+
+
+@settings(max_examples=60)
+@given(rows=CAPTIONS, context=st.tuples(st.integers(1, 9), st.integers(1, 9)))
+def test_the_trigram_model_is_witten_and_bells(rows: list[list[int]], context: tuple[int, int]) -> None:
+    model, by_hand = TrigramModel.count(*padded(rows)), ByHand(rows)
+    words = torch.arange(2, 10)
+    first, second = (torch.tensor(word) for word in context)
+    found = model.log_prob(first, second, words).exp()
+    torch.testing.assert_close(found, torch.tensor([by_hand(*context, word) for word in words.tolist()]))
+    seen = {word for row in rows for word in row} | {STOP}
+    sums = found[[word in seen for word in words.tolist()]].sum() + by_hand(*context, 99)
+    assert float(sums) == pytest.approx(1, abs=1e-5), "of all words that were seen, and one that was not"
+
+
+def tiny_words(size: int) -> Words:
+    """So many words behind the end, which is number 0; their token ids are their numbers and 3."""
+    filler = torch.arange(size + 1) == 0
+    ids = torch.cat([torch.tensor([0]), torch.arange(3, size + 3)])
+    return Words(ids, filler, end=0, begin_id=BEGIN, stop_id=STOP)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=CAPTIONS,
+    seed=st.integers(0, 999),
+    weight=st.sampled_from([0.0, 0.5, 2.0]),
+    bonus=st.sampled_from([-1.0, 0.0, 1.5]),
+)
+def test_a_wide_beam_finds_the_best_of_all_captions(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]], seed: int, weight: float, bonus: float
+) -> None:
+    file = tmp_path_factory.mktemp("ngrams") / "n.safetensors"
+    model = TrigramModel.count(*padded(rows))
+    model.save(file)
+    words, length = tiny_words(3), 4
+    logits = 3 * torch.randn(2, length, 4, generator=torch.Generator().manual_seed(seed))
+    rounding = NgramRounding(str(file), weight=weight, bonus=bonus, choices=3, beam_size=1000)
+    found = rounding(logits, words)
+    scores = logits.log_softmax(-1)
+
+    def value(row: int, caption: tuple[int, ...]) -> float:
+        line = [0, *caption, *[0] * (length - 1 - len(caption))]
+        said = [int(words.ids[word]) for word in caption]
+        suits = 0.0
+        for first, second, third in zip([BEGIN, BEGIN, *said], [BEGIN, *said], [*said, STOP], strict=False):
+            suits += float(model.log_prob(*map(torch.tensor, (first, second, third))))
+        return sum(float(scores[row, i, word]) for i, word in enumerate(line)) + weight * suits + bonus * len(caption)
+
+    captions = [c for size in range(length) for c in itertools.product((1, 2, 3), repeat=size)]
+    for row in range(2):
+        line = found[row].tolist()
+        assert line[0] == 0
+        said = tuple(itertools.takewhile(bool, line[1:]))
+        assert not any(line[1 + len(said) :]), "nothing behind the end"
+        best = max(value(row, caption) for caption in captions)
+        assert value(row, said) == pytest.approx(best, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+@pytest.fixture(scope="module")
+def ngrams(world: World, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Counts of a few captions of the tiny vocabulary."""
+    file = tmp_path_factory.mktemp("ngrams") / "ngrams.safetensors"
+    tokens = world.space.tokenize(["a red circle", "a blue square and a red circle", "a large green triangle"])
+    TrigramModel.count(tokens.input_ids, tokens.attention_mask.sum(1)).save(file)
+    return str(file)
+
+
+@torch.no_grad()
+def run(
+    world: World, rounding: Rounding | None, length: LengthRange | None = None, seen: list | None = None
+) -> Generation:
+    return generate(
+        world.tokens,
+        None,
+        IDS,
+        denoiser=world.denoiser,
+        latent_space=world.space,
+        schedule=CosineSchedule(),
+        sampler=RenoiseSampler(3),
+        guidance=ClassifierFreeGuidance(1.0),
+        length=length,
+        rounding=rounding,
+        on_step=None if seen is None else lambda step: seen.append(step.x0),
+    )
+
+
+def test_without_clamping_argmax_is_what_a_captioner_does_anyway(world: World) -> None:
+    plain, rounded = run(world, None), run(world, ArgmaxRounding(clamp=False))
+    assert plain.candidates == rounded.candidates
+    assert torch.equal(plain.latents, rounded.latents)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["argmax", "ngram"])
+def test_clamped_estimates_are_latents_of_captions(world: World, ngrams: str, kind: str) -> None:
+    rounding = ArgmaxRounding() if kind == "argmax" else NgramRounding(ngrams)
+    seen: list[torch.Tensor] = []
+    run(world, rounding, seen=seen)
+    assert len(seen) == 3
+    words = Words.of(world.space)
+    for x0 in seen:
+        distances = []
+        for row in x0:
+            # Which caption it is the latent of: the words whose own latent it is, one position after the other.
+            special = (row == 0).all(-1)
+            assert bool(special[0])
+            inside = torch.nonzero(~special).flatten().tolist()
+            assert inside == list(range(1, len(inside) + 1)) or kind == "argmax", "no hole in a caption"
+            distances.append(len(inside))
+        assert max(distances) <= world.space.length - 2
+    assert words.end == int(torch.searchsorted(world.space.head.vocabulary, world.space.tokenizer.pad_token_id))
+
+
+@torch.no_grad()
+def test_a_caption_in_words_has_the_latent_of_its_text() -> None:
+    space = tiny_text_space()
+    words, texts = Words.of(space), ["a red circle", "a large blue square and a small red circle"]
+    tokens = space.tokenize(texts)
+    indices = space.head.index_of(tokens.input_ids, space.tokenizer.unk_token_id)
+    inside = ~space.special_positions(tokens.input_ids, tokens.attention_mask)
+    indices = torch.where(inside, indices, words.end)
+    expected = space.encode(tokens.input_ids, tokens.attention_mask)
+    torch.testing.assert_close(words.encode(space, indices), expected)
+
+
+def test_words_follow_each_other_as_they_did_where_the_model_of_words_weighs_all(world: World, ngrams: str) -> None:
+    """An untrained denoiser has no opinion: what comes out are captions of three words that were counted."""
+    found = run(world, NgramRounding(ngrams, weight=50.0, bonus=0.0, choices=len(world.space.head.vocabulary)))
+    assert {caption for row in found.candidates for caption in row} <= {"a red circle", "a large green triangle"}
+
+
+@settings(max_examples=15, deadline=None)
+@given(least=st.integers(0, 10), more=st.integers(0, 10), clamp=st.booleans())
+def test_a_range_of_lengths_is_kept(world: World, ngrams: str, least: int, more: int, clamp: bool) -> None:
+    most = min(10, max(1, least + more))
+
+    class Kept(NgramRounding):
+        def __call__(self, logits: torch.Tensor, words: Words) -> torch.Tensor:
+            self.counts = (found := super().__call__(logits, words)).ne(words.end).sum(1)
+            return found
+
+    rounding = Kept(ngrams, clamp=clamp)
+    run(world, rounding, LengthRange(least, most))
+    assert least <= int(rounding.counts.min())
+    assert int(rounding.counts.max()) <= most
+
+
+def test_a_caption_does_not_depend_on_its_batch(world: World, ngrams: str) -> None:
+    rounding = NgramRounding(ngrams)
+    whole = run(world, rounding).candidates
+    alone = generate(
+        world.tokens[2:3],
+        None,
+        IDS[2:3],
+        denoiser=world.denoiser,
+        latent_space=world.space,
+        schedule=CosineSchedule(),
+        sampler=RenoiseSampler(3),
+        guidance=ClassifierFreeGuidance(1.0),
+        rounding=rounding,
+    )
+    assert alone.candidates[0] == whole[2]
+
+
+def test_from_counting_to_captions_on_the_command_line(cli, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    wrong = cli("fit-ngrams", "-c", config, "--output", tmp_path / "n.json")
+    assert error_line(wrong.stderr) == f"--output {tmp_path / 'n.json'}: the name must end in .safetensors"
+    file = tmp_path / "n.safetensors"
+    done = cli("fit-ngrams", "-c", config, "--output", file)
+    assert done.code == 0, done.stderr
+    assert f"--model.rounding.ngrams={file}" in done.stdout
+    flags = ["--model.rounding=NgramRounding", f"--model.rounding.ngrams={file}", "--model.rounding.weight=2"]
+    done = cli("fit", "-c", config, *flags)
+    assert done.code == 0, done.stderr
+    model = LatentDiffusionCaptioner.load_from_checkpoint(tmp_path / "run")
+    assert isinstance(model.rounding, NgramRounding)
+    assert (model.rounding.weight, model.rounding.bonus) == (2, 1)
+    image = picture(tmp_path / "picture.png")
+    words = ["caption", image, "--checkpoint", tmp_path / "run"]
+    own = cli(*words)
+    assert own.code == 0, own.stderr
+    assert own.stdout == cli(*words, "--rounding", f"NgramRounding:ngrams={file},weight=2").stdout
+    plain = cli(*words, "--rounding", "ArgmaxRounding:clamp=false")
+    assert plain.code == 0, plain.stderr
+    assert plain.stdout != own.stdout
+    wrong = cli(*words, "--rounding", "NgramRounding")
+    assert "`ladic components roundings NgramRounding` shows its arguments" in error_line(wrong.stderr)
+    file.unlink()
+    gone = cli(*words)
+    assert f"ngrams='{file}': no such file; `ladic fit-ngrams -c CONFIG --output FILE` makes one" in gone.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"weight": -1.0}, "NgramRounding.weight=-1.0: need 0 or more"),
+        ({"choices": 0}, "NgramRounding.choices=0: need at least 1"),
+        ({"beam_size": 0}, "NgramRounding.beam_size=0: need at least 1"),
+        ({"ngrams": "gone.safetensors"}, "ngrams='gone.safetensors': no such file; `ladic fit-ngrams"),
+        ({"ngrams": __file__}, "none of `ladic fit-ngrams`"),
+    ],
+)
+def test_mistakes_are_named(ngrams: str, options: dict, complaint: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        NgramRounding(**{"ngrams": ngrams, **options})
+    assert complaint in str(raised.value)
+
+
+def test_a_space_whose_special_positions_differ_is_refused(ngrams: str) -> None:
+    space = tiny_text_space(reassign=False)
+    assert isinstance(space, BertLatentSpace)
+    with pytest.raises(UsageError, match="needs one latent for all special positions"):
+        NgramRounding(ngrams).check(space)
+
+
+def test_a_caption_that_fills_every_position_ends_too(tmp_path: Path) -> None:
+    """Its end stands beyond the last position and still counts: here every other end was counted, and this one not."""
+    model = TrigramModel.count(*padded([[3], [3], [3]]))
+    model.save(tmp_path / "n.safetensors")
+    logits = torch.zeros(1, 3, 2)
+    short = NgramRounding(str(tmp_path / "n.safetensors"), weight=1.0, bonus=0.0)(logits, tiny_words(1))
+    assert short.tolist() == [[0, 1, 0]]
+    assert math.isfinite(float(model.log_prob(*torch.tensor([9, 9, 9]))))
+
+
+def test_ddim_and_rounding_go_together(world: World, ngrams: str) -> None:
+    found = generate(
+        world.tokens,
+        None,
+        IDS,
+        denoiser=world.denoiser,
+        latent_space=world.space,
+        schedule=CosineSchedule(),
+        sampler=DDIMSampler(2),
+        guidance=ClassifierFreeGuidance(1.0),
+        rounding=NgramRounding(ngrams),
+    )
+    assert all(caption for row in found.candidates for caption in row)

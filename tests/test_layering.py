@@ -10,7 +10,7 @@ import pytest
 FOLDERS = {"ladic": "ladic", "components": "ladic.components", "datamodules": "ladic.datamodules"}
 KINDS = ("denoisers", "image_encoders", "latent_spaces", "noise_schedules", "samplers")
 BASE = ("ladic.errors", "ladic.json_files", "ladic.memory", "ladic.seeds", "ladic.spec", "ladic.types")
-CONTRACTS = tuple(f"ladic.components.{kind}.base" for kind in KINDS)
+CONTRACTS = (*(f"ladic.components.{kind}.base" for kind in KINDS), "ladic.components.latent_spaces.words")
 PLAIN = tuple(
     f"ladic.{name}"
     for name in (
@@ -25,6 +25,7 @@ PLAIN = tuple(
         "clamping",
         "template",
         "length_control",
+        "rounding",
         "postprocess",
         "targets",
         "time_sampling",
@@ -66,7 +67,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.rebuild": (
         (
             *BASE, "ladic.components", "ladic.frozen", "ladic.guidance", "ladic.postprocess", "ladic.rerank",
-            "ladic.time_sampling",
+            "ladic.rounding", "ladic.time_sampling",
         ),
         TRAINING,
     ),

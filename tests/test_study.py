@@ -9,11 +9,15 @@ from tiny_run import BERT, TOKENIZER, karpathy_tree
 from ladic.cli.configs import find_configs
 from ladic.cli.configs_diff import flatten, load
 from ladic.components import AnalogBitsLatentSpace
+from ladic.metrics.functional.cider import DocumentFrequencies
 from ladic.sweep import read_sweep
 from ladic.testing import tiny_text_space
 
 SWEEPS = {name: file for name, file in find_configs().items() if name.endswith("_study")}
-STUDY = {name: file for name, file in find_configs().items() if name.startswith("study/") and name not in SWEEPS}
+BASE = "study/sizes"
+STUDY = {
+    name: file for name, file in find_configs().items() if name.startswith("study/") and name not in (*SWEEPS, BASE)
+}
 ROWS = {name: file for name, file in STUDY.items() if name not in BASELINES}
 
 
@@ -24,7 +28,13 @@ def stand_ins(tmp_path_factory):
     tiny_text_space().save_fit(folder / "text.safetensors")
     AnalogBitsLatentSpace(TOKENIZER, length=12).save_fit(folder / "bits.safetensors")
     (folder / "tokenizer.json").write_text(TOKENIZER)
+    DocumentFrequencies.from_references([["a red circle"], ["a blue square"]]).save(folder / "frequencies.json.gz")
     return {"folder": folder, **karpathy_tree(folder)["init_args"]}
+
+
+def by_cider(config):
+    """Whether candidates are chosen by CIDEr-D."""
+    return config.get("model.selector.utility") == "CiderUtility"
 
 
 def flags(stand_ins, config):
@@ -43,6 +53,11 @@ def flags(stand_ins, config):
         "model.denoiser.num_layers": 1,
         "model.denoiser.num_heads": 2,
         "model.denoiser.image_width": "null",
+        **{
+            f"model.selector.utility.{name}": folder / f"{name}.json.gz"
+            for name in ("frequencies",)
+            if by_cider(config)
+        },
         "data.annotations": stand_ins["annotations"],
         "data.images": stand_ins["images"],
         "data.batch_size": 4,
@@ -98,8 +113,9 @@ def test_a_recipe_is_that_of_its_experiment(row, experiment):
     """Options of the model that the experiment has otherwise are those of the backbones and sizes alone."""
     ours, theirs = (flatten(load(find_configs()[name])) for name in (f"study/{row}", f"experiment/{experiment}"))
     for name in SAME:
-        assert ours.get(name) == flatten(load(find_configs()["flickr8k"])).get(name)
-    other = {"model.latent_space.model", "model.latent_space.layer", "model.latent_space.fitted",
+        assert ours.get(name) == flatten(load(find_configs()[BASE])).get(name)
+    other = {"model.latent_space.model", "model.latent_space.layer", "model.latent_space.length",
+             "model.latent_space.fitted",
              "model.denoiser.hidden_width", "model.denoiser.num_layers", "model.denoiser.num_heads",
              "model.denoiser.ffn_width", "model.denoiser.projections", "model.denoiser.image_norm"}  # fmt: skip
     recipe = {

@@ -13,10 +13,11 @@ from ladic.checkpoints import read_checkpoint
 from ladic.cli.configs import find_configs
 from ladic.cli.configs_diff import flatten, load
 from ladic.components import EmbeddingLatentSpace
+from ladic.metrics.functional.cider import DocumentFrequencies
 
 NAMES = ("study/autoregressive", "study/masked", "study/diffcap")
 BASELINES = {name: find_configs()[name] for name in NAMES}
-FLICKR = find_configs()["flickr8k"]
+SIZES = find_configs()["study/sizes"]
 
 
 def stand_ins(folder: Path) -> dict[str, Any]:
@@ -25,6 +26,8 @@ def stand_ins(folder: Path) -> dict[str, Any]:
     space = EmbeddingLatentSpace(config=BERT, tokenizer=TOKENIZER, length=12)
     space.normalizer.fit(torch.randn(100, space.width))
     space.save_fit(folder / "space.safetensors")
+    frequencies = folder / "frequencies.json.gz"
+    DocumentFrequencies.from_references([["a red circle"], ["a blue square"]]).save(frequencies)
     (folder / "tokenizer.json").write_text(TOKENIZER)
     common = {
         "model.image_encoder.checkpoint_path": "null",
@@ -60,6 +63,7 @@ def stand_ins(folder: Path) -> dict[str, Any]:
         "model.denoiser.num_heads": 2,
         "model.sampler.num_steps": 2,
         "model.num_candidates": 2,
+        "model.selector.utility.frequencies": frequencies,
     }
     decoder = {f"model.decoder.{name}": value for name, value in sizes.items()}
     return {"word": common | words | decoder, "latent": common | latents}
@@ -77,7 +81,7 @@ def test_a_baseline_trains_and_captions(cli: Any, tmp_path: Path, name: str) -> 
 
 def test_the_baselines_have_the_data_the_encoder_and_the_size_of_the_diffusion() -> None:
     """How each is trained and searched is its own affair: a recipe may be tuned."""
-    theirs = flatten(load(FLICKR))
+    theirs = flatten(load(SIZES))
     for name, file in BASELINES.items():
         ours = flatten(load(file))
         for key in theirs:
@@ -96,7 +100,7 @@ def test_a_layer_keeps_what_the_one_below_says(cli: Any, monkeypatch: pytest.Mon
     model = yaml.safe_load(done.stdout)["model"]
     assert model["class_path"] == "ladic.MaskedDiffusionCaptioner"
     arguments = model["init_args"]
-    assert arguments["decoder"]["hidden_width"] == 384
+    assert arguments["decoder"]["hidden_width"] == 256
     assert arguments["image_encoder"]["init_args"]["model_name"] == "mobilenetv2_100"
     assert arguments["optimizer"]["class_path"] == "ladic.muon.MuonAdamW"
     assert not {"beam_size", "sampler", "latent_space"} & set(arguments)

@@ -166,7 +166,7 @@ def as_markdown(sweep: Sweep, asked: int, results: Sequence[Result], words: str,
         "",
         f"Gathered by `{words}`, ladic {__version__}, {datetime.date.today().isoformat()}.",
         "",
-        *_about(sweep, asked, results),
+        *about(sweep, asked, results),
         "",
         "Mean over seeds ± sample standard deviation, of n runs; a cell says where fewer have a value.",
         "",
@@ -183,7 +183,7 @@ def as_markdown(sweep: Sweep, asked: int, results: Sequence[Result], words: str,
     return "\n".join(lines) + "\n"
 
 
-def _about(sweep: Sweep, asked: int, results: Sequence[Result]) -> list[str]:
+def about(sweep: Sweep, asked: int, results: Sequence[Result]) -> list[str]:
     """What every published number has to name."""
     minutes = sweep.rows[0].minutes
     seeds = sorted({result.run.seed for result in results})

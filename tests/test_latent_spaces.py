@@ -13,6 +13,7 @@ from torch import Tensor
 from ladic.cli.fit_space import fit_statistics
 from ladic.components import BertLatentSpace, EmbeddingLatentSpace, LatentNormalizer
 from ladic.errors import UsageError
+from ladic.spec import build, describe
 from ladic.testing import TINY_BERT, TINY_CAPTIONS, tiny_text_space, tiny_tokenizer
 
 
@@ -357,3 +358,32 @@ def test_minilm_has_no_head_of_its_own_and_is_read_rightly(minilm: BertLatentSpa
     torch.testing.assert_close(ours[:, :n], states[3][:, :n], atol=1e-5, rtol=0)
     whole = model(ids[:, :n]).last_hidden_state
     torch.testing.assert_close(minilm.refine(ours[:, :n]), whole, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_special_positions_may_lie_apart_from_words() -> None:
+    space, plain = tiny_text_space(special_at="apart"), tiny_text_space()
+    tokens = space.tokenize(["a red circle"])
+    special = space.special_positions(tokens.input_ids, tokens.attention_mask)
+    x0, before = (each.encode(tokens.input_ids, tokens.attention_mask) for each in (space, plain))
+    assert torch.equal(x0[~special], before[~special]), "words are where they were"
+    latent = x0[special]
+    assert torch.equal(latent, latent[:1].expand_as(latent))
+    assert float(latent[0].norm()) == pytest.approx(space.width**0.5), "as long as the normalised latent of a word"
+    assert not bool(before[special].any())
+    assert float(latent[0].sum()) == 0
+    rebuilt = build(describe(space), BertLatentSpace)
+    assert torch.equal(rebuilt.special_latent(), latent[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"special_at": "far"}, "special_at='far': accepted are 'mean' and 'apart'"),
+        ({"special_at": "apart", "special_token": "."}, "special_at='apart', special_token='.': the token says where"),
+    ],
+)
+def test_where_special_positions_lie_is_checked(options: dict, complaint: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        tiny_text_space(**options)
+    assert complaint in str(raised.value)

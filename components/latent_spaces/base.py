@@ -14,7 +14,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +28,8 @@ from ladic.errors import UsageError
 from ladic.spec import Buildable, absolute
 from ladic.types import TokenBatch
 
+SpecialAt = Literal["mean", "apart"]
+
 
 class TextLatentSpace(Buildable, nn.Module, ABC):
     """Base of all text latent spaces. A subclass gives ``features`` and, if it has one, ``refine``.
@@ -40,8 +42,9 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
         tokenizer: a fast transformers tokenizer.
         normalizer: the statistics of the space.
         head: scores words from features.
-        special_token: None gives special positions the zero latent and the target [PAD] (the paper); a token gives
+        special_token: None gives special positions a fixed latent and the target [PAD] (the paper); a token gives
             them its raw feature and that token as target (the released code: ".").
+        special_at: where that fixed latent lies: at the "mean" of all words, which is zero (the paper), or "apart".
         reassign: whether special positions get that latent; else they keep their features and are their own targets.
         encoder_dropout: whether ``encode`` draws the text model's dropout in training, as the released code does.
     """
@@ -52,6 +55,7 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
     normalizer: LatentNormalizer
     head: WordHead
     special_token: str | None = None
+    special_at: SpecialAt = "mean"
     reassign: bool = True
     encoder_dropout: bool = False
     trained_head: bool = False  # whether the head already knows its words (from pretraining or from fit-space)
@@ -114,14 +118,32 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
         return torch.where(special.unsqueeze(-1), self.special_latent().to(latents.dtype), latents)
 
     def special_latent(self) -> Tensor:
-        """The latent (D,) of special positions: zero, or the raw, un-normalised feature of ``special_token``.
+        """The latent (D,) of special positions: a fixed one, or the raw, un-normalised feature of ``special_token``.
 
-        It is that of the token alone between [CLS] and [SEP], and never has dropout in it.
+        The fixed one is zero where ``special_at`` is "mean". An uncertain estimate lies near the mean too, so that it
+        is read as the end of the caption, which comes out short; "apart" is +1, -1, +1, …, as long as words are.
+
+        The token's is that of it alone between [CLS] and [SEP], and never has dropout in it.
         """
         if self.special_token is None:
-            return torch.zeros_like(self.normalizer.mean)
+            zeros = torch.zeros_like(self.normalizer.mean)
+            return zeros if self.special_at == "mean" else zeros + 1 - 2 * (torch.arange(len(zeros)).to(zeros) % 2)
         encoded = self.tokenizer([self.special_token], return_tensors="pt").to(self.normalizer.mean.device)
         return self.features(encoded["input_ids"], encoded["attention_mask"])[0, 1]
+
+    def place_special(self, special_at: SpecialAt, special_token: str | None) -> None:
+        """Sets both, checked; subclasses call this in their constructor.
+
+        Raises:
+            UsageError: for another word, or "apart" beside a token, which has a latent of its own.
+        """
+        if special_at not in get_args(SpecialAt):
+            raise UsageError(f"special_at='{special_at}': accepted are 'mean' and 'apart'")
+        if special_at == "apart" and special_token is not None:
+            raise UsageError(
+                f"special_at='apart', special_token='{special_token}': the token says where; leave one out"
+            )
+        self.special_at, self.special_token = special_at, special_token
 
     @contextlib.contextmanager
     def _dropout(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ladic.components.latent_spaces.backbone import attention_bias, load_encoder, load_tokenizer, transformer_layers
-from ladic.components.latent_spaces.base import TextLatentSpace
+from ladic.components.latent_spaces.base import SpecialAt, TextLatentSpace
 from ladic.components.latent_spaces.head import LMHead
 from ladic.components.latent_spaces.normalizer import LatentNormalizer
 from ladic.errors import UsageError
@@ -28,8 +28,10 @@ class BertLatentSpace(TextLatentSpace):
         fitted: file with statistics and head from ``ladic fit-space``.
         decoder_layers: how many of the layers above k the decoder runs, lowest first. None means all (the paper); 0
             leaves only the head (what the released code does: its decoder skips all of its layers).
-        special_token: None gives special positions the zero latent and the target [PAD] (the paper); a token such as
+        special_token: None gives special positions a fixed latent and the target [PAD] (the paper); a token such as
             "." gives them its raw feature and that token as target (the released code).
+        special_at: where that fixed latent lies: at the "mean" of all words, which is zero (the paper), or "apart" from
+            them, so that uncertain estimates aren't read as the end of the caption.
         normalize: standardise the features; without, they are the latents.
         normalizer_eps: added to the standard deviation (the paper; 0 in the released code).
         reassign: give special positions that latent; without, they keep their features and are their own targets.
@@ -58,6 +60,7 @@ class BertLatentSpace(TextLatentSpace):
         normalizer_eps: float = 1e-6,
         reassign: bool = True,
         encoder_dropout: bool = False,
+        special_at: SpecialAt = "mean",
     ) -> None:
         super().__init__()
         encoder, pretrained_head = load_encoder(model, config)
@@ -84,7 +87,8 @@ class BertLatentSpace(TextLatentSpace):
         limit = encoder.config.max_position_embeddings
         if not 3 <= length <= limit:
             raise UsageError(f"length={length}: accepted are 3 to {limit}, the positions of the text model")
-        self.special_token, self.reassign, self.encoder_dropout = special_token, reassign, encoder_dropout
+        self.reassign, self.encoder_dropout = reassign, encoder_dropout
+        self.place_special(special_at, special_token)
         self.normalizer = LatentNormalizer(self.width, normalizer_eps, normalize)
         head = LMHead(self.width, torch.arange(encoder.config.vocab_size))
         self.trained_head = pretrained_head is not None and head.copy_pretrained(pretrained_head)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ladic.components.latent_spaces.backbone import load_encoder, load_tokenizer
-from ladic.components.latent_spaces.base import TextLatentSpace
+from ladic.components.latent_spaces.base import SpecialAt, TextLatentSpace
 from ladic.components.latent_spaces.bert import portable_text_args
 from ladic.components.latent_spaces.head import LMHead
 from ladic.components.latent_spaces.normalizer import LatentNormalizer
@@ -24,7 +24,7 @@ class EmbeddingLatentSpace(TextLatentSpace):
         config: instead of ``model``, a configuration for small random embeddings.
         tokenizer: hub name, folder, vocabulary file or tokenizer.json text; None takes the model's own.
         fitted: file with statistics and head from ``ladic fit-space``.
-        special_token, normalize, normalizer_eps, reassign: as in ``BertLatentSpace``.
+        special_token, special_at, normalize, normalizer_eps, reassign: as in ``BertLatentSpace``.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class EmbeddingLatentSpace(TextLatentSpace):
         normalize: bool = True,
         normalizer_eps: float = 1e-6,
         reassign: bool = True,
+        special_at: SpecialAt = "mean",
     ) -> None:
         super().__init__()
         encoder, _ = load_encoder(model, config)
@@ -47,7 +48,8 @@ class EmbeddingLatentSpace(TextLatentSpace):
         self.embeddings: Any = encoder.get_input_embeddings()
         self.encoder_config = encoder.config
         self.width, self.length = self.embeddings.embedding_dim, length
-        self.special_token, self.reassign = special_token, reassign
+        self.reassign = reassign
+        self.place_special(special_at, special_token)
         self.normalizer = LatentNormalizer(self.width, normalizer_eps, normalize)
         # The masked-LM head reads the top layer, not embeddings: this one always has to be fitted.
         self.head = LMHead(self.width, torch.arange(encoder.config.vocab_size))

@@ -363,6 +363,7 @@ def test_minilm_has_no_head_of_its_own_and_is_read_rightly(minilm: BertLatentSpa
 @torch.no_grad()
 def test_special_positions_may_lie_apart_from_words() -> None:
     space, plain = tiny_text_space(special_at="apart"), tiny_text_space()
+    plain.load_state_dict(space.state_dict())
     tokens = space.tokenize(["a red circle"])
     special = space.special_positions(tokens.input_ids, tokens.attention_mask)
     x0, before = (each.encode(tokens.input_ids, tokens.attention_mask) for each in (space, plain))

@@ -84,16 +84,22 @@ def tiny_words(size: int) -> Words:
     seed=st.integers(0, 999),
     weight=st.sampled_from([0.0, 0.5, 2.0]),
     bonus=st.sampled_from([-1.0, 0.0, 1.5]),
+    no_repeat=st.integers(0, 3),
 )
 def test_a_wide_beam_finds_the_best_of_all_captions(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]], seed: int, weight: float, bonus: float
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[list[int]],
+    seed: int,
+    weight: float,
+    bonus: float,
+    no_repeat: int,
 ) -> None:
     file = tmp_path_factory.mktemp("ngrams") / "n.safetensors"
     model = TrigramModel.count(*padded(rows))
     model.save(file)
-    words, length = tiny_words(3), 4
+    words, length = tiny_words(3), 5
     logits = 3 * torch.randn(2, length, 4, generator=torch.Generator().manual_seed(seed))
-    rounding = NgramRounding(str(file), weight=weight, bonus=bonus, choices=3, beam_size=1000)
+    rounding = NgramRounding(str(file), weight=weight, bonus=bonus, choices=3, beam_size=1000, no_repeat=no_repeat)
     found = rounding(logits, words)
     scores = logits.log_softmax(-1)
 
@@ -105,12 +111,17 @@ def test_a_wide_beam_finds_the_best_of_all_captions(
             suits += float(model.log_prob(*map(torch.tensor, (first, second, third))))
         return sum(float(scores[row, i, word]) for i, word in enumerate(line)) + weight * suits + bonus * len(caption)
 
-    captions = [c for size in range(length) for c in itertools.product((1, 2, 3), repeat=size)]
+    def repeats(caption: tuple[int, ...]) -> bool:
+        grams = [caption[i : i + no_repeat] for i in range(len(caption) - no_repeat + 1)]
+        return no_repeat > 0 and len(set(grams)) < len(grams)
+
+    captions = [c for size in range(length) for c in itertools.product((1, 2, 3), repeat=size) if not repeats(c)]
     for row in range(2):
         line = found[row].tolist()
         assert line[0] == 0
         said = tuple(itertools.takewhile(bool, line[1:]))
         assert not any(line[1 + len(said) :]), "nothing behind the end"
+        assert not repeats(said)
         best = max(value(row, caption) for caption in captions)
         assert value(row, said) == pytest.approx(best, abs=1e-3)
 
@@ -261,6 +272,7 @@ def test_from_counting_to_captions_on_the_command_line(cli, tmp_path: Path) -> N
         ({"weight": -1.0}, "NgramRounding.weight=-1.0: need 0 or more"),
         ({"choices": 0}, "NgramRounding.choices=0: need at least 1"),
         ({"beam_size": 0}, "NgramRounding.beam_size=0: need at least 1"),
+        ({"no_repeat": -1}, "NgramRounding.no_repeat=-1: need 0 or more"),
         ({"ngrams": "gone.safetensors"}, "ngrams='gone.safetensors': no such file; `ladic fit-ngrams"),
         ({"ngrams": __file__}, "none of `ladic fit-ngrams`"),
     ],

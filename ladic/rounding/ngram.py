@@ -32,6 +32,7 @@ class NgramRounding(Rounding):
         bonus: for every word, against the short captions that a product of probabilities prefers.
         choices: likeliest words of a position that are looked at.
         beam_size: beginnings that are gone on with.
+        no_repeat: words in a row, so many, that no caption has twice; 0 for any.
         clamp: put the latent of the rounded caption in the place of every estimate, so that the sampler goes on from
             words that suit each other; without, only the last estimate is rounded so.
 
@@ -46,6 +47,7 @@ class NgramRounding(Rounding):
         bonus: float = 1.0,
         choices: int = 8,
         beam_size: int = 6,
+        no_repeat: int = 3,
         clamp: bool = True,
     ) -> None:
         if weight < 0:
@@ -53,9 +55,11 @@ class NgramRounding(Rounding):
         for name, value in (("choices", choices), ("beam_size", beam_size)):
             if value < 1:
                 raise UsageError(f"NgramRounding.{name}={value}: need at least 1")
+        if no_repeat < 0:
+            raise UsageError(f"NgramRounding.no_repeat={no_repeat}: need 0 or more")
         self.model = TrigramModel.load(ngrams)
         self.weight, self.bonus, self.choices, self.beam_size = weight, bonus, choices, beam_size
-        self.clamp = clamp
+        self.no_repeat, self.clamp = no_repeat, clamp
 
     def check(self, space: TextLatentSpace) -> None:
         if not space.reassign:
@@ -94,6 +98,8 @@ class NgramRounding(Rounding):
             token = torch.where(last, stop, ids[here])
             suits = self.weight * self.model.log_prob(first.unsqueeze(-1), second.unsqueeze(-1), token)
             suits = suits + self.bonus * ~last
+            if self.no_repeat:
+                suits = suits.masked_fill(_repeats(path[..., 1:], here, self.no_repeat) & ~last, -torch.inf)
             # Behind the end there is padding alone, of which the model of words knows nothing.
             suits = torch.where(ended.unsqueeze(-1), torch.where(last, 0.0, -torch.inf), suits)
             sums = (total.unsqueeze(-1) + likely[:, place].unsqueeze(1) + suits).flatten(1)
@@ -108,3 +114,13 @@ class NgramRounding(Rounding):
             ended, 0.0, self.weight * self.model.log_prob(first, second, torch.full_like(second, stop))
         )
         return path[torch.arange(rows, device=ids.device), whole.argmax(1)]
+
+
+def _repeats(path: Tensor, choices: Tensor, size: int) -> Tensor:
+    """(B, beams, K) whether a choice (B, 1, K) ends ``size`` words that stand in the path (B, beams, P) already."""
+    if path.shape[-1] < size:
+        return torch.zeros(*path.shape[:2], choices.shape[-1], dtype=torch.bool, device=path.device)
+    windows = path.unfold(-1, size, 1)  # (B, beams, W, size)
+    tail = path[..., path.shape[-1] - size + 1 :].unsqueeze(2)
+    same = (windows[..., :-1] == tail).all(-1)  # (B, beams, W)
+    return (same.unsqueeze(-1) & (windows[..., -1:] == choices.unsqueeze(2))).any(2)

@@ -167,8 +167,8 @@ def examples(results: Sequence[Result]) -> list[str]:
     rows = firsts(results)
     columns = {name: json.loads((each.run.folder / "results_test.json").read_text()) for name, each in rows.items()}
     lines = []
-    for place in range(PICTURES):
-        lines += [f"- {next(iter(columns.values()))[place]['image_id']}"]
+    for place, entry in enumerate(next(iter(columns.values()))[:PICTURES]):
+        lines += [f"- {entry['image_id']}"]
         lines += [f"    - {name}: {entries[place]['caption']}" for name, entries in columns.items()]
     return lines
 

@@ -351,3 +351,30 @@ def test_a_row_that_tests_the_weights_of_another(swept, cli, tmp_path):
     with (folder / "out/results.csv").open(newline="") as lines:
         table = {(line["row"], line["seed"]): line for line in csv.DictReader(lines)}
     assert table["two", "1"]["minutes"] == table["ddim", "1"]["minutes"]
+
+
+def test_the_page_of_a_study_is_made_of_its_runs(swept, tmp_path, monkeypatch):
+    from benchmarks import flickr8k_study  # not above: runs by hand import this file from elsewhere
+
+    folder, _ = swept
+    rows = yaml.safe_load((folder / "study.yaml").read_text())["rows"]
+    file = sweep_file(folder, "page.yaml", rows={**rows, "unfinished": {"flags": ["--model.num_candidates=3"]}})
+    monkeypatch.setattr(flickr8k_study, "OPPONENT", "renoise")
+    (tmp_path / "words.md").write_text("Nobody wins.\n")
+    words = ["--sweep", str(file), "--page", str(tmp_path / "page.md"), "--words", str(tmp_path / "words.md")]
+    monkeypatch.setattr(sys, "argv", ["flickr8k_study", *words])
+    flickr8k_study.main()
+    page = (tmp_path / "page.md").read_text()
+    assert "4 of 6 runs are finished; seeds 0, 1" in page
+    assert "\nNobody wins.\n" in page
+    facts = [json.loads((folder / f"out/ddim/seed-{seed}/scores_test.json").read_text())["scores"] for seed in (0, 1)]
+    mean = np.mean([each["CIDEr-D"] for each in facts])
+    (line,) = [line for line in page.splitlines() if line.startswith("| ddim | 2 |")]
+    assert line.split(" | ")[2].startswith(f"{mean:.4f} ± ")
+    captions = json.loads((folder / "out/renoise/seed-0/results_test.json").read_text())
+    assert f"    - renoise: {captions[0]['caption']}" in page
+    for seed in (0, 1):
+        assert f"| ddim | {seed} | " in page.partition("less that of `renoise`")[2]
+    for figure in ("page_training.png", "page_lengths.png"):
+        assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
+        assert f"]({figure})" in page

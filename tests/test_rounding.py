@@ -250,7 +250,7 @@ def test_from_counting_to_captions_on_the_command_line(cli, tmp_path: Path) -> N
     assert done.code == 0, done.stderr
     model = LatentDiffusionCaptioner.load_from_checkpoint(tmp_path / "run")
     assert isinstance(model.rounding, NgramRounding)
-    assert (model.rounding.weight, model.rounding.bonus) == (2, 1)
+    assert (model.rounding.weight, model.rounding.bonus) == (2, 6)
     image = picture(tmp_path / "picture.png")
     words = ["caption", image, "--checkpoint", tmp_path / "run"]
     own = cli(*words)

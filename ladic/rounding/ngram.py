@@ -29,7 +29,8 @@ class NgramRounding(Rounding):
     Args:
         ngrams: file of ``ladic fit-ngrams``.
         weight: of the trigram model's log-probabilities, 0 or more.
-        bonus: for every word, against the short captions that a product of probabilities prefers.
+        bonus: for every word, against the short captions that a product of probabilities prefers; it goes with weight,
+            about four times that.
         choices: likeliest words of a position that are looked at.
         beam_size: beginnings that are gone on with.
         no_repeat: words in a row, so many, that no caption has twice; 0 for any.
@@ -43,11 +44,11 @@ class NgramRounding(Rounding):
     def __init__(
         self,
         ngrams: str,
-        weight: float = 0.6,
-        bonus: float = 1.0,
-        choices: int = 8,
-        beam_size: int = 6,
-        no_repeat: int = 3,
+        weight: float = 1.5,
+        bonus: float = 6.0,
+        choices: int = 16,
+        beam_size: int = 12,
+        no_repeat: int = 2,
         clamp: bool = True,
     ) -> None:
         if weight < 0:

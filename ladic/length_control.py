@@ -84,7 +84,7 @@ class LengthDenoiser:
     def __call__(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
         x0 = self.denoise(x_t, t, x0_prev)
         logits = self.space.decode(x0)
-        ends = self.words.ends(logits.argmax(-1)).unsqueeze(1)
+        ends = self._ends(logits).unsqueeze(1)
         place = torch.arange(x0.shape[1], device=x0.device).unsqueeze(0)
         special = self.space.special_latent().to(x0.dtype)
         x0 = torch.where((place > ends.clamp(self.least, self.most)).unsqueeze(-1), special, x0)
@@ -109,7 +109,11 @@ class LengthDenoiser:
 
     def _indices(self, logits: Tensor) -> Tensor:
         place = torch.arange(logits.shape[1], device=logits.device).unsqueeze(0)
-        ends = self.words.ends(logits.argmax(-1)).unsqueeze(1)
+        ends = self._ends(logits).unsqueeze(1)
         inside = (place >= 1) & (place <= self.least)
         indices = logits.masked_fill(inside.unsqueeze(-1) & self.words.filler, -torch.inf).argmax(-1)
         return indices.masked_fill((place == 0) | (place > ends.clamp(self.least, self.most)), self.words.end)
+
+    def _ends(self, logits: Tensor) -> Tensor:
+        """(B,) last position with a word; 0 where there is none."""
+        return self.words.ends(logits.argmax(-1))

@@ -41,6 +41,7 @@ TYPOS = {
     "noise_schedules": ("CosinSchedule", "CosineSchedule"),
     "samplers": ("ddim", "DDIMSampler"),
     "selectors": ("BayesRiskSelector", "MinimumBayesRiskSelector"),
+    "roundings": ("NgrammRounding", "NgramRounding"),
     "postprocessors": ("CleanCaptions", "CleanCaption"),
     "time_samplings": ("UniformTime", "UniformTimes"),
     "datamodules": ("Shapes", "ShapesDataModule"),

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from data_trees import coco_karpathy, coco_pictures, flickr_pictures, flickr_tokens, genome_pictures, stanford
 from test_candidates import tiny_clip
 from test_data_webdataset import jpeg, shard
@@ -11,6 +12,7 @@ from tiny_run import TOKENIZER, karpathy_tree, write_config
 from ladic.cli.explain import registered
 from ladic.phrases import PhraseDetector
 from ladic.plugins import KINDS, load_plugins
+from ladic.rounding import TrigramModel
 
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 TOWER = {**SIZES, "image_size": 32, "patch_size": 16}
@@ -59,6 +61,8 @@ OPTIONS = {
     ],
     "ClipSelector": [["model=ladic-tiny", "pretrained={tmp}/clip/weights.pt"]],
     "LossAwareTimes": [["bins=2", "history=1"]],
+    "ArgmaxRounding": [["clamp=false"]],
+    "NgramRounding": [["ngrams={tmp}/ngrams.safetensors", "weight=1", "clamp=false"]],
     "CleanCaption": [["repeats=2", "casing=sentence", "ending=stop"]],
     "ReleasedPostProcessor": [["batch_wide=true"]],
     "DiffusersSampler": [["num_steps=3"], ["scheduler=DDIMScheduler", "num_steps=3", "options.steps_offset=1"]],
@@ -106,6 +110,7 @@ def test_a_component_trains_and_captions(cli, tmp_path, flag, component, words):
         (tmp_path / "clip").mkdir()
         tiny_clip(tmp_path / "clip")
     (tmp_path / "tokenizer.json").write_text(TOKENIZER)
+    TrigramModel.count(torch.tensor([[1, 7, 8, 2]]), torch.tensor([4])).save(tmp_path / "ngrams.safetensors")
     PhraseDetector({"a": 0.9, "red": 0.2}, width=16).save(tmp_path / "phrases.safetensors")
     flags = [f"{flag}={component}", *(f"{flag}.{word.replace('{tmp}', str(tmp_path))}" for word in words)]
     once = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", "--trainer.limit_val_batches=1"]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from test_study_baselines import BASELINES
 from tiny_run import BERT, TOKENIZER, karpathy_tree
 
@@ -10,6 +11,7 @@ from ladic.cli.configs import find_configs
 from ladic.cli.configs_diff import flatten, load
 from ladic.components import AnalogBitsLatentSpace
 from ladic.metrics.functional.cider import DocumentFrequencies
+from ladic.rounding import TrigramModel
 from ladic.sweep import read_sweep
 from ladic.testing import tiny_text_space
 
@@ -29,6 +31,7 @@ def stand_ins(tmp_path_factory):
     AnalogBitsLatentSpace(TOKENIZER, length=12).save_fit(folder / "bits.safetensors")
     (folder / "tokenizer.json").write_text(TOKENIZER)
     DocumentFrequencies.from_references([["a red circle"], ["a blue square"]]).save(folder / "frequencies.json.gz")
+    TrigramModel.count(torch.tensor([[1, 7, 8, 2]]), torch.tensor([4])).save(folder / "ngrams.safetensors")
     return {"folder": folder, **karpathy_tree(folder)["init_args"]}
 
 

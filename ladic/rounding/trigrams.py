@@ -50,7 +50,7 @@ class TrigramModel:
             >>> model = TrigramModel.count(torch.tensor([[1, 7, 8, 2], [1, 7, 2, 0]]), torch.tensor([4, 3]))
             >>> begin, dog, end = torch.tensor([1, 7, 2])
             >>> model.log_prob(begin, begin, dog).exp(), model.log_prob(begin, dog, end).exp()
-            (tensor(0.8042), tensor(0.4821))
+            (tensor(0.9259), tensor(0.4583))
         """
         wide = torch.cat([captions[:, :1], captions], dim=1)  # the first word stands behind [CLS] twice
         inside = torch.arange(2, wide.shape[1]) <= lengths.unsqueeze(1)

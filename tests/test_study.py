@@ -61,6 +61,7 @@ def flags(stand_ins, config):
             for name in ("frequencies",)
             if by_cider(config)
         },
+        **({"model.rounding.ngrams": folder / "ngrams.safetensors"} if "model.rounding" in config else {}),
         "data.annotations": stand_ins["annotations"],
         "data.images": stand_ins["images"],
         "data.batch_size": 4,

@@ -56,11 +56,7 @@ def flags(stand_ins, config):
         "model.denoiser.num_layers": 1,
         "model.denoiser.num_heads": 2,
         "model.denoiser.image_width": "null",
-        **{
-            f"model.selector.utility.{name}": folder / f"{name}.json.gz"
-            for name in ("frequencies",)
-            if by_cider(config)
-        },
+        **({"model.selector.utility.frequencies": folder / "frequencies.json.gz"} if by_cider(config) else {}),
         **({"model.rounding.ngrams": folder / "ngrams.safetensors"} if "model.rounding" in config else {}),
         "data.annotations": stand_ins["annotations"],
         "data.images": stand_ins["images"],

@@ -1,7 +1,6 @@
 """Rounding latents to words: the trigram model, the beam over it, and both inside the sampler."""
 
 import itertools
-import math
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from tiny_run import error_line, picture, write_config
 
 from ladic import ClassifierFreeGuidance
 from ladic.captioner import LatentDiffusionCaptioner
-from ladic.components import BertLatentSpace, CosineSchedule, DDIMSampler, RenoiseSampler
+from ladic.components import BertLatentSpace, CosineSchedule, DDIMSampler, RenoiseSampler, Sampler
 from ladic.components.latent_spaces.words import Words
 from ladic.errors import UsageError
 from ladic.generation import Generation, generate
@@ -142,21 +141,38 @@ def ngrams(world: World, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @torch.no_grad()
 def run(
-    world: World, rounding: Rounding | None, length: LengthRange | None = None, seen: list | None = None
+    world: World,
+    rounding: Rounding | None,
+    length: LengthRange | None = None,
+    seen: list | None = None,
+    sampler: Sampler | None = None,
+    rows: slice | None = None,
 ) -> Generation:
     return generate(
-        world.tokens,
+        world.tokens[rows or slice(None)],
         None,
-        IDS,
+        IDS[rows or slice(None)],
         denoiser=world.denoiser,
         latent_space=world.space,
         schedule=CosineSchedule(),
-        sampler=RenoiseSampler(3),
+        sampler=sampler or RenoiseSampler(3),
         guidance=ClassifierFreeGuidance(1.0),
         length=length,
         rounding=rounding,
         on_step=None if seen is None else lambda step: seen.append(step.x0),
     )
+
+
+class Heard(Rounding):
+    """Another rounding, and all that it said."""
+
+    def __init__(self, rounding: Rounding) -> None:
+        self.rounding, self.clamp = rounding, rounding.clamp
+        self.said: list[torch.Tensor] = []
+
+    def __call__(self, logits: torch.Tensor, words: Words) -> torch.Tensor:
+        self.said.append(self.rounding(logits, words))
+        return self.said[-1]
 
 
 def test_without_clamping_argmax_is_what_a_captioner_does_anyway(world: World) -> None:
@@ -166,24 +182,28 @@ def test_without_clamping_argmax_is_what_a_captioner_does_anyway(world: World) -
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("sampler", [RenoiseSampler(3), DDIMSampler(3)], ids=["renoise", "ddim"])
 @pytest.mark.parametrize("kind", ["argmax", "ngram"])
-def test_clamped_estimates_are_latents_of_captions(world: World, ngrams: str, kind: str) -> None:
-    rounding = ArgmaxRounding() if kind == "argmax" else NgramRounding(ngrams)
+def test_clamped_estimates_are_latents_of_captions_and_rounded_once(
+    world: World, ngrams: str, kind: str, sampler: Sampler
+) -> None:
+    rounding = Heard(ArgmaxRounding() if kind == "argmax" else NgramRounding(ngrams))
     seen: list[torch.Tensor] = []
-    run(world, rounding, seen=seen)
-    assert len(seen) == 3
+    found = run(world, rounding, seen=seen, sampler=sampler)
+    assert len(seen) == len(rounding.said) == 3, "the last estimate is not rounded again"
     words = Words.of(world.space)
-    for x0 in seen:
-        distances = []
-        for row in x0:
-            # Which caption it is the latent of: the words whose own latent it is, one position after the other.
-            special = (row == 0).all(-1)
-            assert bool(special[0])
-            inside = torch.nonzero(~special).flatten().tolist()
-            assert inside == list(range(1, len(inside) + 1)) or kind == "argmax", "no hole in a caption"
-            distances.append(len(inside))
-        assert max(distances) <= world.space.length - 2
-    assert words.end == int(torch.searchsorted(world.space.head.vocabulary, world.space.tokenizer.pad_token_id))
+    for x0, said in zip(seen, rounding.said, strict=True):
+        assert torch.equal(x0, words.encode(world.space, said))
+    assert torch.equal(found.latents, seen[-1])
+    assert [caption for row in found.candidates for caption in row] == world.space.to_text(rounding.said[-1])
+
+
+@torch.no_grad()
+def test_without_clamping_the_last_estimate_alone_is_rounded(world: World, ngrams: str) -> None:
+    rounding = Heard(NgramRounding(ngrams, clamp=False))
+    found = run(world, rounding)
+    assert torch.equal(found.latents, run(world, None).latents), "the sampler walks as it does without"
+    assert len(rounding.said) == 1
 
 
 @torch.no_grad()
@@ -208,33 +228,16 @@ def test_words_follow_each_other_as_they_did_where_the_model_of_words_weighs_all
 @given(least=st.integers(0, 10), more=st.integers(0, 10), clamp=st.booleans())
 def test_a_range_of_lengths_is_kept(world: World, ngrams: str, least: int, more: int, clamp: bool) -> None:
     most = min(10, max(1, least + more))
-
-    class Kept(NgramRounding):
-        def __call__(self, logits: torch.Tensor, words: Words) -> torch.Tensor:
-            self.counts = (found := super().__call__(logits, words)).ne(words.end).sum(1)
-            return found
-
-    rounding = Kept(ngrams, clamp=clamp)
+    rounding = Heard(NgramRounding(ngrams, clamp=clamp))
     run(world, rounding, LengthRange(least, most))
-    assert least <= int(rounding.counts.min())
-    assert int(rounding.counts.max()) <= most
+    counts = rounding.said[-1].ne(Words.of(world.space).end).sum(1)
+    assert least <= int(counts.min())
+    assert int(counts.max()) <= most
 
 
 def test_a_caption_does_not_depend_on_its_batch(world: World, ngrams: str) -> None:
     rounding = NgramRounding(ngrams)
-    whole = run(world, rounding).candidates
-    alone = generate(
-        world.tokens[2:3],
-        None,
-        IDS[2:3],
-        denoiser=world.denoiser,
-        latent_space=world.space,
-        schedule=CosineSchedule(),
-        sampler=RenoiseSampler(3),
-        guidance=ClassifierFreeGuidance(1.0),
-        rounding=rounding,
-    )
-    assert alone.candidates[0] == whole[2]
+    assert run(world, rounding, rows=slice(2, 3)).candidates[0] == run(world, rounding).candidates[2]
 
 
 def test_from_counting_to_captions_on_the_command_line(cli, tmp_path: Path) -> None:
@@ -288,28 +291,3 @@ def test_a_space_whose_special_positions_differ_is_refused(ngrams: str) -> None:
     assert isinstance(space, BertLatentSpace)
     with pytest.raises(UsageError, match="needs one latent for all special positions"):
         NgramRounding(ngrams).check(space)
-
-
-def test_a_caption_that_fills_every_position_ends_too(tmp_path: Path) -> None:
-    """Its end stands beyond the last position and still counts: here every other end was counted, and this one not."""
-    model = TrigramModel.count(*padded([[3], [3], [3]]))
-    model.save(tmp_path / "n.safetensors")
-    logits = torch.zeros(1, 3, 2)
-    short = NgramRounding(str(tmp_path / "n.safetensors"), weight=1.0, bonus=0.0)(logits, tiny_words(1))
-    assert short.tolist() == [[0, 1, 0]]
-    assert math.isfinite(float(model.log_prob(*torch.tensor([9, 9, 9]))))
-
-
-def test_ddim_and_rounding_go_together(world: World, ngrams: str) -> None:
-    found = generate(
-        world.tokens,
-        None,
-        IDS,
-        denoiser=world.denoiser,
-        latent_space=world.space,
-        schedule=CosineSchedule(),
-        sampler=DDIMSampler(2),
-        guidance=ClassifierFreeGuidance(1.0),
-        rounding=NgramRounding(ngrams),
-    )
-    assert all(caption for row in found.candidates for caption in row)

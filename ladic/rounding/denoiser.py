@@ -26,13 +26,20 @@ class RoundedDenoiser:
     ) -> None:
         self.denoise, self.space, self.rounding, self.length = denoise, space, rounding, length
         self.words = Words.of(space)
+        self._last: tuple[Tensor, Tensor] | None = None  # an estimate that is a caption, and its words
 
     def __call__(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
         x0 = self.denoise(x_t, t, x0_prev)
-        return self.words.encode(self.space, self.indices(x0)).to(x0.dtype) if self.rounding.clamp else x0
+        if not self.rounding.clamp:
+            return x0
+        indices = self.indices(x0)
+        self._last = self.words.encode(self.space, indices).to(x0.dtype), indices
+        return self._last[0]
 
     def indices(self, x0: Tensor) -> Tensor:
-        """Index into the logits (B, L) of each position's word."""
+        """Index into the logits (B, L) of each position's word; an estimate that was just rounded has its words."""
+        if self._last is not None and x0 is self._last[0]:
+            return self._last[1]
         logits = self.space.decode(x0).float()
         if self.length is not None:
             logits = self.length.restrict(logits)

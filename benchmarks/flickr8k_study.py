@@ -39,6 +39,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=RESULTS / "flickr8k_study.md")
     parser.add_argument("--words", type=Path, default=WORDS, help="what the numbers say, Markdown")
     options = parser.parse_args()
+    if not options.words.is_file():
+        parser.error(f"--words {options.words}: no such file; give what the numbers say as Markdown")
     sweep = read_sweep(options.sweep)
     results, complaints = gather(sweep.runs())
     if not results:
@@ -63,7 +65,7 @@ def page(sweep: Sweep, results: Sequence[Result], options: argparse.Namespace) -
         "",
         *about(sweep, len(sweep.runs()), results),
         "",
-        *(options.words.read_text(encoding="utf-8").splitlines() if options.words.is_file() else []),
+        *options.words.read_text(encoding="utf-8").splitlines(),
         "",
         "## Scores",
         "",

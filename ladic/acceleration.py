@@ -63,16 +63,31 @@ def compile_parts(model: Captioner) -> None:
     gpu = model.device.type == "cuda"
     if not gpu and not any(map(shutil.which, COMPILERS)):
         raise UsageError(f"compile: needs a C++ compiler ({' or '.join(COMPILERS)}), and found none; install g++")
-    settings: dict[str, Any] = {"mode": "reduce-overhead"} if gpu else {"options": {"freezing": True}}
+    settings = {"mode": "reduce-overhead"} if gpu else {}
+    wrap = _kept if gpu else _frozen
     for part, method in methods:
-        compiled = torch.compile(getattr(part, method), **settings)
-        setattr(part, method, _kept(compiled) if gpu else compiled)
+        setattr(part, method, wrap(torch.compile(getattr(part, method), **settings)))
     model.compiled = True
 
 
 def padded(rows: list[T], size: int) -> list[T]:
     """``size`` of them, the last repeated."""
     return rows + rows[-1:] * (size - len(rows))
+
+
+def _frozen(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles with weights as constants.
+
+    ``torch.compile(options={"freezing": True})`` alone doesn't: Dynamo, which has to leave the parameters in the graph,
+    reads the setting itself and not the options (pytorch#139272).
+    """
+    import torch._inductor.config as inductor
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with inductor.patch(freezing=True):  # microseconds
+            return function(*args, **kwargs)
+
+    return called
 
 
 def _kept(function: Callable[..., Tensor | Context]) -> Callable[..., Tensor | Context]:

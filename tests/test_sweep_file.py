@@ -47,6 +47,8 @@ def write(tmp_path):
         ),
         ({"rows": {"a": None, "b": {"weights": "c"}}}, "rows.b.weights='c': accepted is a row above that trains: a"),
         ({"rows": {"a": None, "b": {"weights": "a", "seeds": [1]}}}, "rows.b.seeds=[1]: accepted is nothing: they are"),
+        ({"rows": {"a": None, "b": {"weights": "a", "minutes": 2}}}, "rows.b.minutes=2: accepted is nothing: they are"),
+        ({"rows": {"a": {"minutes": 0}}}, "rows.a.minutes=0: accepted is a number of minutes"),
         ({"rows": {"a": None, "b": {"weights": "a", "commands": ["fit"]}}}, "accepted is no fit: a trains"),
         (
             {"commands": ["fit"], "rows": {"a": None, "b": {"weights": "a"}}},
@@ -117,14 +119,14 @@ def test_no_file_and_no_yaml(cli, tmp_path):
     assert "the file=['rows']: accepted are the keys output" in error_line(cli("sweep", tmp_path / "list.yaml").stderr)
 
 
-def test_minutes_are_those_of_every_fit_and_no_steps_end_it_before(cli, write, tmp_path):
+def test_minutes_are_those_of_every_fit_or_a_rows_own_and_no_steps_end_it_before(cli, write, tmp_path):
     file = write(
         minutes=1.5,
         seeds=[0, 7],
         flags=["--data.batch_size=4"],
         rows={
             "a": {"flags": ["--model.caption_loss_weight=1 0"]},
-            "b": {"commands": ["fit", "test --model.seed=3"], "seeds": [2]},
+            "b": {"commands": ["fit", "test --model.seed=3"], "seeds": [2], "minutes": 61},
         },
     )
     lines = cli("sweep", file, "--dry-run").stdout.splitlines()
@@ -133,11 +135,12 @@ def test_minutes_are_those_of_every_fit_and_no_steps_end_it_before(cli, write, t
     folder = tmp_path / "out" / "b" / "seed-2"
     shared = ["-c", str(tmp_path / "small.yaml"), "--data.batch_size=4", "--seed_everything=2"]
     shared += [f"--trainer.default_root_dir={folder}"]
-    budget = ["--trainer.max_time=00:00:01:30", "--trainer.max_steps=-1", "--trainer.max_epochs=-1"]
+    budget = ["--trainer.max_time=00:01:01:00", "--trainer.max_steps=-1", "--trainer.max_epochs=-1"]
     budget += ["--trainer.min_steps=null", "--trainer.min_epochs=null"]
     assert fit == ["ladic", "fit", *shared, *budget, "--ckpt_path=auto"]
     assert test == ["ladic", "test", *shared, "--model.seed=3", f"--ckpt_path={folder}"]
     assert "'--model.caption_loss_weight=1 0'" in lines[0]
+    assert "--trainer.max_time=00:00:01:30" in lines[0]
     assert cli("sweep", file, "--dry-run", "--array=2").stdout.splitlines() == lines[2:]
     assert max_time(60 * 24 + 61) == "01:01:01:00"
 

@@ -15,7 +15,7 @@ from ladic.sweep.definition import Prepare, Row, Sweep
 
 COMMANDS = ("fit", "validate", "test", "predict")
 KEYS = ("output", "seeds", "minutes", "metric", "configs", "flags", "commands", "prepare", "rows")
-ROW_KEYS = ("configs", "flags", "commands", "seeds", "weights")
+ROW_KEYS = ("configs", "flags", "commands", "seeds", "minutes", "weights")
 PREPARE_KEYS = ("command", "makes")
 OWNED = ("-c", "--config", "--seed_everything", "--ckpt_path", "--trainer.default_root_dir")
 ENDS = ("max_time", "max_steps", "max_epochs", "min_steps", "min_epochs")
@@ -171,7 +171,7 @@ def _shared(top: _Part, minutes: float | None, steps: tuple[Prepare, ...]) -> Ro
 
 def _row(name: str, part: _Part, shared: Row, above: Mapping[str, Row]) -> Row:
     """A row, where ``above`` has those that the file names before it."""
-    minutes = shared.minutes
+    minutes = part.minutes() or shared.minutes
     if (other := part.get("weights", str, "the name of a row above that trains")) is not None:
         return _tested(name, part, _trained(part, other, above))
     configs = (*shared.configs, *part.configs())
@@ -192,8 +192,9 @@ def _trained(part: _Part, name: str, above: Mapping[str, Row]) -> Row:
 
 def _tested(name: str, part: _Part, trained: Row) -> Row:
     """A row that has another's configurations, flags and seeds, then its own, and only tests."""
-    if "seeds" in part.values:
-        raise part.wrong("seeds", part.values["seeds"], f"nothing: they are those of {trained.name}, which trains")
+    for key in ("seeds", "minutes"):
+        if key in part.values:
+            raise part.wrong(key, part.values[key], f"nothing: they are those of {trained.name}, which trains")
     own = part.commands(trained.minutes)
     if any(command[0] == "fit" for command in own):
         raise part.wrong("commands", part.values["commands"], f"no fit: {trained.name} trains")

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -378,3 +379,25 @@ def test_the_page_of_a_study_is_made_of_its_runs(swept, tmp_path, monkeypatch):
     for figure in ("page_training.png", "page_lengths.png"):
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
         assert f"]({figure})" in page
+
+
+def test_the_page_of_paragraphs_tells_what_is_true_by_length(swept, tmp_path, monkeypatch):
+    from benchmarks import paragraph_study
+    from ladic.datamodules.shapes import Scene, SceneObject, check
+
+    scene = Scene((SceneObject("circle", "red", "small", "plain", 0.2, 0.5),), "grey", False)
+    said = "there is one object . a red circle is on the right . there is one object ."
+    assert paragraph_study.measures(said, check(said, scene))[:3] == [(1, 3), (3, 4), (1, 1)]
+
+    folder, _ = swept
+    (tmp_path / "words.md").write_text("Nobody wins.\n")
+    words = ["--sweep", str(folder / "study.yaml"), "--page", str(tmp_path / "page.md")]
+    monkeypatch.setattr(sys, "argv", ["paragraph_study", *words, "--words", str(tmp_path / "words.md")])
+    paragraph_study.main()
+    page = (tmp_path / "page.md").read_text()
+    facts = json.loads((folder / "out/ddim/seed-0/results_test.json").read_text())
+    for measure in paragraph_study.MEASURES:
+        assert f"| ddim | {measure} | " in page
+    assert len(facts) == sum(map(int, re.findall(r"\((\d+)\) \|", page.partition("| row | share of |")[2])))
+    assert f"    - ddim: {facts[0]['caption']}" in page
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")

@@ -185,7 +185,7 @@ def as_markdown(sweep: Sweep, asked: int, results: Sequence[Result], words: str,
 
 def about(sweep: Sweep, asked: int, results: Sequence[Result]) -> list[str]:
     """What every published number has to name."""
-    minutes = sweep.rows[0].minutes
+    minutes = dict.fromkeys(row.minutes for row in sweep.rows)
     seeds = sorted({result.run.seed for result in results})
     versions = dict.fromkeys(
         ", ".join(f"{name} {number}" for name, number in result.facts.get("versions", {}).items()) for result in results
@@ -195,11 +195,15 @@ def about(sweep: Sweep, asked: int, results: Sequence[Result]) -> list[str]:
     names = dict.fromkeys(each.command for each in done)
     return [
         f"- {len(results)} of {asked} runs are finished; seeds {', '.join(map(str, seeds))}",
-        f"- {minutes:g} minutes of training each, without validations" if minutes else "- each as long as it says",
+        f"- {' or '.join(map(_budget, minutes))}",
         *(_where(name, [each for each in done if each.command == name]) for name in names),
         f"- {'; or '.join(settings)}",
         f"- {'; '.join(versions)}",
     ]
+
+
+def _budget(minutes: float | None) -> str:
+    return f"{minutes:g} minutes of training each, without validations" if minutes else "each as long as it says"
 
 
 def _settings(facts: dict[str, Any]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from torch import Tensor, nn
 
 from ladic.components.denoisers.base import Context
-from ladic.components.denoisers.layers import Attention, FeedForward, KeyValueCache
+from ladic.components.denoisers.layers import Attention, FeedForward, KeyValueCache, Modulation
 
 
 class Block(nn.Module):
@@ -22,6 +23,10 @@ class Block(nn.Module):
         pre_norm: whether the norms come before the sub-layers.
         eps: of the norms.
         causal: whether a position's self-attention sees only itself and those before it.
+        qk_norm: whether queries and keys of both attentions are normalised.
+        rotary: whether self-attention knows positions by rotation.
+        adaptive: whether a condition shifts, scales and gates every sub-layer (Peebles & Xie 2023, "Scalable Diffusion
+            Models with Transformers", adaLN-Zero); norms come before them then.
     """
 
     def __init__(
@@ -34,16 +39,23 @@ class Block(nn.Module):
         pre_norm: bool,
         eps: float,
         causal: bool = False,
+        *,
+        qk_norm: bool = False,
+        rotary: bool = False,
+        adaptive: bool = False,
     ) -> None:
         super().__init__()
         self.pre_norm, self.causal = pre_norm, causal
-        self.self_attention = Attention(width, heads, dropout=dropout)
-        self.cross_attention = Attention(width, heads, cond_width, dropout) if cond_width is not None else None
+        self.self_attention = Attention(width, heads, dropout=dropout, qk_norm=qk_norm, rotary=rotary)
+        self.cross_attention = Attention(width, heads, cond_width, dropout, qk_norm) if cond_width is not None else None
         self.feed_forward = FeedForward(width, ffn)
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=eps) for _ in range(2 if cond_width is None else 3))
         self.dropout = nn.Dropout(dropout)
+        self.modulation = Modulation(width, len(self.norms)) if adaptive else None
 
-    def forward(self, x: Tensor, *read: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, *read: Tensor, cache: KeyValueCache | None = None, condition: Tensor | None = None
+    ) -> Tensor:
         """Hidden states (B, L, width).
 
         Args:
@@ -51,29 +63,36 @@ class Block(nn.Module):
             read: keys and values of cross-attention, where there is any.
             cache: of a causal block that is given one new position at a time: what it has seen before. Several rows may
                 then ``read`` the same image.
+            condition: (B, width) of an adaptive block.
         """
-        if self.pre_norm:
-            y = self.norms[0](x)
-            x = x + self.dropout(self._read_itself(y, cache))
-            if self.cross_attention is not None:
-                x = x + self.dropout(self._read_image(self.norms[1](x), read, cache is not None))
-            return x + self.dropout(self.feed_forward(self.norms[-1](x)))
-        x = self.norms[0](x + self.dropout(self._read_itself(x, cache)))
+        layers: list[Callable[[Tensor], Tensor]] = [partial(self._read_itself, cache=cache), self.feed_forward]
         if self.cross_attention is not None:
-            x = self.norms[1](x + self.dropout(self._read_image(x, read, cache is not None)))
-        return self.norms[-1](x + self.dropout(self.feed_forward(x)))
+            layers.insert(1, partial(self._read_image, read=read, together=cache is not None))
+        if not self.pre_norm:
+            for norm, layer in zip(self.norms, layers, strict=True):
+                x = norm(x + self.dropout(layer(x)))
+        elif self.modulation is None:
+            for norm, layer in zip(self.norms, layers, strict=True):
+                x = x + self.dropout(layer(norm(x)))
+        else:
+            assert condition is not None
+            changes = self.modulation.changes(condition)
+            for norm, layer, (shift, scale, gate) in zip(self.norms, layers, changes, strict=True):
+                x = x + gate * self.dropout(layer(norm(x) * (1 + scale) + shift))
+        return x
 
     def _read_image(self, x: Tensor, read: tuple[Tensor, ...], together: bool) -> Tensor:
         assert self.cross_attention is not None
         return self.cross_attention.read_together(x, *read) if together else self.cross_attention(x, *read)
 
     def _read_itself(self, x: Tensor, cache: KeyValueCache | None) -> Tensor:
-        key, value = self.self_attention.keys_values(x)
+        first = 0 if cache is None else len(cache)
+        key, value = self.self_attention.keys_values(x, first)
         if cache is None:
             return self.self_attention(x, key, value, self.causal)
         assert self.causal
         assert x.shape[1] == 1, "later positions would be seen"
-        return self.self_attention(x, *cache.extend(key, value))
+        return self.self_attention(x, *cache.extend(key, value), first=first)
 
 
 def image_context(blocks: Iterable[Block], tokens: Tensor) -> Context:

@@ -41,7 +41,8 @@ class CrossAttentionDenoiser(TransformerDenoiser):
             in the released code, both go in side by side, so that hidden_width must be 2D, and the first D channels
             that come out are the estimate.
         time: how t is added: sinusoids through an MLP ("mlp"), as they are ("sinusoids", the released training
-            script's default), or after a LayerNorm ("sinusoids_norm", the released weights).
+            script's default), or after a LayerNorm ("sinusoids_norm", the released weights). With "adaln_zero" it isn't
+            added but shifts, scales and gates every sub-layer, which does nothing at first (Peebles & Xie 2023).
         time_entries: t is told as the nearest of so many steps, for schedules that are tables (1000 in the released
             code); None tells it as it is.
         max_length: learned positions, L or more (512 in the released code); None means L.
@@ -49,6 +50,9 @@ class CrossAttentionDenoiser(TransformerDenoiser):
             keeps PyTorch's defaults.
         recompute: keep nothing of the blocks for the backward pass but their inputs, and run them again there
             (activation checkpointing): less memory for a third more work.
+        qk_norm: normalise the queries and keys of every head (Dehghani et al. 2023).
+        rotary: turn the queries and keys of self-attention by their positions (RoPE, Su et al. 2021), beside the
+            learned positions.
 
     Example:
         >>> import torch
@@ -82,10 +86,12 @@ class CrossAttentionDenoiser(TransformerDenoiser):
         max_length: int | None = None,
         init_std: float | None = None,
         recompute: bool = False,
+        qk_norm: bool = False,
+        rotary: bool = False,
     ) -> None:
         super().__init__()
         self.width, self.length, self.recompute = width, length, recompute
-        self._check(hidden_width, num_heads, norm, time, projections)
+        self._check(hidden_width, num_heads, norm, time, projections, rotary)
         self._make_input(
             hidden_width,
             projections=projections,
@@ -101,8 +107,12 @@ class CrossAttentionDenoiser(TransformerDenoiser):
         read = image_width or cond_width
         ffn = ffn_width or 4 * hidden_width
         blocks = [
-            Block(hidden_width, num_heads, read, ffn, dropout, norm == "pre", norm_eps) for _ in range(num_layers)
-        ]
+            Block(
+                hidden_width, num_heads, read, ffn, dropout, norm == "pre", norm_eps,
+                qk_norm=qk_norm, rotary=rotary, adaptive=self.adaptive,
+            )
+            for _ in range(num_layers)
+        ]  # fmt: skip
         self.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]
         self._make_output(hidden_width, projections=projections, pre_norm=norm == "pre", norm_eps=norm_eps)
         if init_std is not None:
@@ -112,7 +122,8 @@ class CrossAttentionDenoiser(TransformerDenoiser):
         return image_context(self.blocks, self.image_input(self.image_norm(image_tokens.to(self.positions.dtype))))
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context, x0_prev: Tensor | None = None) -> Tensor:
-        h = self.dropout(self.input_norm(self.enter(x_t, t, x0_prev)))
+        h, condition = self.enter(x_t, t, x0_prev)
+        h = self.dropout(self.input_norm(h))
         for index, block in enumerate(self.blocks):
-            h = self.run_block(block, h, *context.tensors[2 * index : 2 * index + 2])
+            h = self.run_block(block, h, *context.tensors[2 * index : 2 * index + 2], condition=condition)
         return self.leave(h)

@@ -8,29 +8,54 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ladic.errors import UsageError
+
 
 class Attention(nn.Module):
     """Multi-head attention, without masks as in LaDiC's diffuser, or causal.
 
     Queries come from x; keys and values are made apart, by ``keys_values``, so that those of an image are computed
     once and used in every step.
+
+    Args:
+        width: of x.
+        heads: that divide it.
+        cond_width: of what keys and values are made of; that of x if None.
+        dropout: on attention weights.
+        qk_norm: queries and keys of unit mean square, times a learned gain (Dehghani et al. 2023, "Scaling Vision
+            Transformers to 22 Billion Parameters", §2).
+        rotary: queries and keys turned by their positions (``rotate``).
     """
 
-    def __init__(self, width: int, heads: int, cond_width: int | None = None, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        cond_width: int | None = None,
+        dropout: float = 0.0,
+        qk_norm: bool = False,
+        rotary: bool = False,
+    ) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(cond_width or width, 2 * width)
         self.out = nn.Linear(width, width)
+        self.rotary = rotary
+        self.query_norm = HeadNorm(width // heads) if qk_norm else nn.Identity()
+        self.key_norm = HeadNorm(width // heads) if qk_norm else nn.Identity()
 
-    def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values, each (B, heads, N, width / heads), of a source (B, N, C)."""
+    def keys_values(self, source: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
+        """Keys and values, each (B, heads, N, width / heads), of a source (B, N, C) at the positions from ``first``."""
         key, value = self.key_value(source).chunk(2, dim=-1)
-        return self._split(key), self._split(value)
+        key = self.key_norm(self._split(key))
+        return rotate(key, first) if self.rotary else key, self._split(value)
 
-    def forward(self, x: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
+    def forward(self, x: Tensor, key: Tensor, value: Tensor, causal: bool = False, first: int = 0) -> Tensor:
         """(B, L, width) from queries x (B, L, width) and ready keys and values; if ``causal``, i sees those up to i."""
-        heads = attend(self._split(self.query(x)), key, value, self.dropout if self.training else 0.0, causal)
+        query = self.query_norm(self._split(self.query(x)))
+        query = rotate(query, first) if self.rotary else query
+        heads = attend(query, key, value, self.dropout if self.training else 0.0, causal)
         return self.out(heads.transpose(1, 2).flatten(2))
 
     def read_together(self, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -44,11 +69,73 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
+class HeadNorm(nn.Module):
+    """Vectors (..., d) over the root of their mean square, in float32, times a learned gain."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (F.rms_norm(x.float(), x.shape[-1:], eps=1e-6) * self.gain).to(x.dtype)
+
+
+def rotate(x: Tensor, first: int = 0) -> Tensor:
+    """Vectors x (..., N, d) turned by their positions first, first + 1, ... (Su et al. 2021, RoPE): (..., N, d).
+
+    Entries i and i + d/2 are a point in the plane, turned by position * 10000^(-2i / d). The product of a query and a
+    key then depends on how far apart the two are, and not on where.
+    """
+    half = x.shape[-1] // 2
+    frequencies = torch.exp(torch.arange(half, device=x.device) * (-math.log(10000.0) / half))
+    angles = torch.arange(first, first + x.shape[-2], device=x.device).unsqueeze(-1) * frequencies
+    cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    low, high = x.chunk(2, dim=-1)
+    return torch.cat([low * cosine - high * sine, high * cosine + low * sine], dim=-1)
+
+
+def check_rotary(width: int, heads: int) -> None:
+    """Refuses heads that can't be turned.
+
+    Raises:
+        UsageError: if their width is odd.
+    """
+    if width // heads % 2:
+        raise UsageError(
+            f"rotary=True, hidden_width={width}, num_heads={heads}: heads of {width // heads}, and only an even width "
+            "can be turned; give another num_heads"
+        )
+
+
+class Modulation(nn.Linear):
+    """Shift, scale and gate of several layers from a condition (B, width), all zero at first (adaLN-Zero, DiT).
+
+    Args:
+        width: of the condition and of what it changes.
+        layers: that are changed.
+    """
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__(width, 3 * layers * width)
+        self.layers = layers
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def changes(self, condition: Tensor) -> list[tuple[Tensor, ...]]:
+        """(shift, scale, gate), each (B, 1, width), of every layer."""
+        parts = self(condition).unsqueeze(1).chunk(3 * self.layers, dim=-1)
+        return [parts[3 * layer : 3 * layer + 3] for layer in range(self.layers)]
+
+
 class KeyValueCache:
     """Keys and values of the positions that one self-attention has seen, for words that come one at a time."""
 
     def __init__(self) -> None:
         self.pair: tuple[Tensor, Tensor] | None = None
+
+    def __len__(self) -> int:
+        """Positions so far."""
+        return 0 if self.pair is None else self.pair[0].shape[2]
 
     def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """All keys and values (B, heads, positions, d), those of the new positions put behind."""

@@ -32,7 +32,8 @@ class PrefixDenoiser(TransformerDenoiser):
             "mean" of all, for encoders without one.
         norm: "post" or "pre".
         norm_eps: of the LayerNorms.
-        projections, time, time_entries, max_length, init_std, recompute: as in ``CrossAttentionDenoiser``.
+        projections, time, time_entries, max_length, init_std, recompute, qk_norm, rotary: as in
+            ``CrossAttentionDenoiser``.
     """
 
     blocks: Sequence[Block]
@@ -57,10 +58,12 @@ class PrefixDenoiser(TransformerDenoiser):
         max_length: int | None = None,
         init_std: float | None = None,
         recompute: bool = False,
+        qk_norm: bool = False,
+        rotary: bool = False,
     ) -> None:
         super().__init__()
         self.width, self.length, self.recompute = width, length, recompute
-        self._check(hidden_width, num_heads, norm, time, projections)
+        self._check(hidden_width, num_heads, norm, time, projections, rotary)
         if pool not in get_args(Pool):
             raise UsageError(f"pool='{pool}': accepted are 'first' and 'mean'")
         self.pool = pool
@@ -77,8 +80,12 @@ class PrefixDenoiser(TransformerDenoiser):
         self.dropout = nn.Dropout(dropout)
         ffn = ffn_width or 4 * hidden_width
         blocks = [
-            Block(hidden_width, num_heads, None, ffn, dropout, norm == "pre", norm_eps) for _ in range(num_layers)
-        ]
+            Block(
+                hidden_width, num_heads, None, ffn, dropout, norm == "pre", norm_eps,
+                qk_norm=qk_norm, rotary=rotary, adaptive=self.adaptive,
+            )
+            for _ in range(num_layers)
+        ]  # fmt: skip
         self.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]
         self._make_output(hidden_width, projections=projections, pre_norm=norm == "pre", norm_eps=norm_eps)
         if init_std is not None:
@@ -90,8 +97,8 @@ class PrefixDenoiser(TransformerDenoiser):
         return Context((self.image_input(token.to(self.positions.dtype)),))
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context, x0_prev: Tensor | None = None) -> Tensor:
-        h = self.enter(x_t, t, x0_prev)
+        h, condition = self.enter(x_t, t, x0_prev)
         h = self.dropout(self.input_norm(torch.cat([h, context.tensors[0].to(h.dtype)], dim=1)))
         for block in self.blocks:
-            h = self.run_block(block, h)
+            h = self.run_block(block, h, condition=condition)
         return self.leave(h[:, : self.length])

@@ -7,14 +7,15 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ladic.components.denoisers.base import Denoiser
-from ladic.components.denoisers.layers import TimeEmbedding, TimeTable
+from ladic.components.denoisers.layers import Modulation, TimeEmbedding, TimeTable, check_rotary
 from ladic.errors import UsageError
 
 Norm = Literal["post", "pre"]
-Time = Literal["mlp", "sinusoids", "sinusoids_norm"]
+Time = Literal["mlp", "sinusoids", "sinusoids_norm", "adaln_zero"]
 
 
 class TransformerDenoiser(Denoiser, ABC):
@@ -25,8 +26,11 @@ class TransformerDenoiser(Denoiser, ABC):
     """
 
     recompute: bool = False
+    adaptive: bool = False
 
-    def _check(self, hidden_width: int, num_heads: int, norm: str, time: str, projections: bool) -> None:
+    def _check(
+        self, hidden_width: int, num_heads: int, norm: str, time: str, projections: bool, rotary: bool = False
+    ) -> None:
         if hidden_width % num_heads or hidden_width % 2:
             raise UsageError(
                 f"hidden_width={hidden_width}, num_heads={num_heads}: the width must be even and divide by the heads"
@@ -35,6 +39,10 @@ class TransformerDenoiser(Denoiser, ABC):
             raise UsageError(f"norm='{norm}': accepted are 'post' and 'pre'")
         if time not in get_args(Time):
             raise UsageError(f"time='{time}': accepted are {', '.join(map(repr, get_args(Time)))}")
+        if time == "adaln_zero" and norm != "pre":
+            raise UsageError(f"time='adaln_zero', norm='{norm}': it changes what norms make; give norm='pre'")
+        if rotary:
+            check_rotary(hidden_width, num_heads)
         if not projections and hidden_width != 2 * self.width:
             raise UsageError(
                 f"projections=False, hidden_width={hidden_width}: x_t and the previous estimate go in side by side, so "
@@ -57,7 +65,8 @@ class TransformerDenoiser(Denoiser, ABC):
         self.input = nn.Linear(2 * self.width, hidden_width) if projections else nn.Identity()
         self.positions = nn.Parameter(0.02 * torch.randn(positions, hidden_width))
         self.time: nn.Module
-        if time == "mlp":
+        self.adaptive = time == "adaln_zero"
+        if time in ("mlp", "adaln_zero"):
             self.time = TimeEmbedding(hidden_width, time_entries)
         else:
             norm = nn.LayerNorm(hidden_width, eps=norm_eps) if time == "sinusoids_norm" else nn.Identity()
@@ -72,22 +81,26 @@ class TransformerDenoiser(Denoiser, ABC):
         """BERT's initialisation: normal weights and positions, biases 0 (LayerNorms start at 1 and 0 anyway)."""
         self.positions.normal_(0, std)
         for module in self.modules():
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear) and not isinstance(module, Modulation):
                 module.weight.normal_(0, std)
                 module.bias.zero_()
 
-    def run_block(self, block: nn.Module, h: Tensor, *read: Tensor) -> Tensor:
+    def run_block(self, block: nn.Module, h: Tensor, *read: Tensor, condition: Tensor | None = None) -> Tensor:
         """A block's output (B, L, hidden width); with ``recompute`` its insides are not kept for the backward pass."""
         if self.recompute and torch.is_grad_enabled():
-            output: Tensor = checkpoint(block, h, *read, use_reentrant=False)
+            output: Tensor = checkpoint(block, h, *read, use_reentrant=False, condition=condition)
             return output
-        return block(h, *read)
+        return block(h, *read, condition=condition)
 
-    def enter(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
-        """Hidden states (B, L, hidden width) from latents, time and positions."""
+    def enter(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Hidden states (B, L, hidden width) from latents, time and positions; and the condition (B, hidden width) of
+        adaptive blocks, which are told the time there and not in the hidden states."""
         x0_prev = torch.zeros_like(x_t) if x0_prev is None else x0_prev
         h = self.input(torch.cat([x_t, x0_prev], dim=-1).to(self.positions.dtype))
-        return h + self.positions[: self.length] + self.time(t).to(h.dtype).unsqueeze(1)
+        h, time = h + self.positions[: self.length], self.time(t)
+        if self.adaptive:
+            return h, F.silu(time)
+        return h + time.to(h.dtype).unsqueeze(1), None
 
     def leave(self, h: Tensor) -> Tensor:
         """Estimate (B, L, D) from the last hidden states: projected, or their first D channels."""

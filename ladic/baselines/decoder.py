@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ladic.baselines.words import WordTable
 from ladic.components.denoisers import Context
 from ladic.components.denoisers.blocks import Block, image_context
-from ladic.components.denoisers.layers import KeyValueCache
+from ladic.components.denoisers.layers import KeyValueCache, check_rotary
 from ladic.components.denoisers.transformer import Norm
 from ladic.errors import UsageError
 
@@ -36,6 +36,8 @@ class DecoderSettings:
         norm: "pre" or "post".
         norm_eps: of the LayerNorms.
         tied: score words by their embeddings (Press & Wolf 2017) instead of a matrix of their own.
+        qk_norm: normalise the queries and keys of every head.
+        rotary: turn the queries and keys of self-attention by their positions.
     """
 
     hidden_width: int = 768
@@ -48,6 +50,8 @@ class DecoderSettings:
     norm: Norm = "pre"
     norm_eps: float = 1e-5
     tied: bool = True
+    qk_norm: bool = False
+    rotary: bool = False
 
     def __post_init__(self) -> None:
         for name in ("hidden_width", "num_layers", "num_heads", "ffn_width", "image_width"):
@@ -59,6 +63,8 @@ class DecoderSettings:
                 f"decoder hidden_width={self.hidden_width}, num_heads={self.num_heads}: "
                 "need a width that divides by the heads"
             )
+        if self.rotary:
+            check_rotary(self.hidden_width, self.num_heads)
         if not 0 <= self.dropout < 1:
             raise UsageError(f"decoder dropout={self.dropout}: a probability from 0 to below 1")
         if self.norm not in get_args(Norm):
@@ -97,9 +103,12 @@ class CaptionDecoder(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         ffn = 4 * width if settings.ffn_width is None else settings.ffn_width
         blocks = [
-            Block(width, settings.num_heads, read, ffn, settings.dropout, pre_norm, eps, causal)
+            Block(
+                width, settings.num_heads, read, ffn, settings.dropout, pre_norm, eps, causal,
+                qk_norm=settings.qk_norm, rotary=settings.rotary,
+            )
             for _ in range(settings.num_layers)
-        ]
+        ]  # fmt: skip
         self.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.output_norm = nn.LayerNorm(width, eps=eps) if pre_norm else nn.Identity()
 

@@ -24,6 +24,7 @@ SHAPES: list[dict[str, Any]] = [
     {},
     {"norm": "post", "tied": False},
     {"image_width": 12, "image_norm": False, "ffn_width": 20},
+    {"qk_norm": True, "rotary": True},
 ]
 
 

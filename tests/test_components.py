@@ -26,6 +26,7 @@ TINY_TOWER = {
     "image_size": 32,
     "patch_size": 16,
 }
+MODERN: dict[str, Any] = {"norm": "pre", "time": "adaln_zero", "qk_norm": True, "rotary": True}
 TINY_DENOISER: dict[str, Any] = {"width": 8, "length": 4, "cond_width": 6, "hidden_width": 16, "num_heads": 2}
 RELEASED: dict[str, Any] = {
     "projections": False, "time": "sinusoids_norm", "time_entries": 1000, "max_length": 9, "norm_eps": 1e-12,
@@ -88,10 +89,12 @@ TINY: dict[type, list[Callable[[], Buildable]]] = {
         lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=2, ffn_width=16),
         lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=1, dropout=0.0, norm="pre"),
         lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=2, **RELEASED),
+        lambda: C.CrossAttentionDenoiser(**TINY_DENOISER, num_layers=2, **MODERN),
     ],
     C.PrefixDenoiser: [
         lambda: C.PrefixDenoiser(**TINY_DENOISER, num_layers=2),
         lambda: C.PrefixDenoiser(**TINY_DENOISER, num_layers=1, pool="mean", norm="pre", **RELEASED),
+        lambda: C.PrefixDenoiser(**TINY_DENOISER, num_layers=1, recompute=True, **MODERN),
     ],
 }
 

@@ -22,7 +22,7 @@ from ladic.cli import lightning_cli
 from ladic.errors import UsageError
 from ladic.slurm import requeue, slurm_job, was_preempted
 
-EMA = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.9}}
+EMA = {"class_path": "ladic.callbacks.WeightAverage", "init_args": {"decay": 0.9}}
 
 
 class Act(Callback):

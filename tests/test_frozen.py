@@ -12,7 +12,7 @@ from ladic.checkpoints import FORMAT, read_checkpoint
 from ladic.components.image_encoders import ConvEncoder
 from ladic.errors import UsageError
 
-EMA = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.7}}
+EMA = {"class_path": "ladic.callbacks.WeightAverage", "init_args": {"decay": 0.7}}
 
 
 def make_sources(folder):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ladic.components.latent_spaces.backbone import attention_bias, load_encoder, load_tokenizer, transformer_layers
 from ladic.components.latent_spaces.base import SpecialAt, TextLatentSpace
 from ladic.components.latent_spaces.head import LMHead
+from ladic.components.latent_spaces.memory import FeatureMemory
 from ladic.components.latent_spaces.normalizer import LatentNormalizer
 from ladic.errors import UsageError
 
@@ -37,6 +38,8 @@ class BertLatentSpace(TextLatentSpace):
         reassign: give special positions that latent; without, they keep their features and are their own targets.
         encoder_dropout: draw the frozen text model's dropout in training, so that x0 is a noisy target, fresh in each
             step (the released code).
+        remember: captions whose features are kept in memory from the first time that they are trained on: layers that
+            are frozen say the same of them in every epoch. Takes L x D numbers a caption (20 x 384 in bf16: 15 kB).
 
     Example:
         >>> from ladic.testing import tiny_text_space
@@ -61,8 +64,15 @@ class BertLatentSpace(TextLatentSpace):
         reassign: bool = True,
         encoder_dropout: bool = False,
         special_at: SpecialAt = "mean",
+        remember: int = 0,
     ) -> None:
         super().__init__()
+        if remember < 0 or (remember and encoder_dropout):
+            raise UsageError(
+                f"remember={remember}, encoder_dropout={str(encoder_dropout).lower()}: accepted is a number of "
+                "captions, and 0 where every step has other features"
+            )
+        self.memory = FeatureMemory(remember)
         encoder, pretrained_head = load_encoder(model, config)
         layers = transformer_layers(encoder)
         if not 1 <= layer <= len(layers):
@@ -99,6 +109,11 @@ class BertLatentSpace(TextLatentSpace):
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Hidden state k of the text model; padding is masked out of the attention."""
+        if self.memory.capacity and self.training:
+            return self.memory(input_ids, attention_mask, self._features)
+        return self._features(input_ids, attention_mask)
+
+    def _features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         hidden = self.embeddings(input_ids=input_ids)
         bias = attention_bias(attention_mask, hidden)
         for layer in self.lower:

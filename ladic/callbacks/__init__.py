@@ -10,6 +10,7 @@ from ladic.callbacks.requeue import Requeue
 from ladic.callbacks.sample_logger import SampleLogger
 from ladic.callbacks.training_clock import TrainingClock
 from ladic.callbacks.truth import TruthEvaluation
+from ladic.callbacks.weight_average import WeightAverage
 
 __all__ = [
     "BatchPlan",
@@ -22,4 +23,5 @@ __all__ = [
     "SampleLogger",
     "TrainingClock",
     "TruthEvaluation",
+    "WeightAverage",
 ]

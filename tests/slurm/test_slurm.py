@@ -102,7 +102,7 @@ def configure(folder, batch_size):
                                     "eval_batch_size": 2}  # fmt: skip
     config["trainer"] |= {"max_steps": STEPS, "val_check_interval": 4, "check_val_every_n_epoch": None}
     del config["trainer"]["default_root_dir"]
-    ema = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.9}}
+    ema = {"class_path": "ladic.callbacks.WeightAverage", "init_args": {"decay": 0.9}}
     pace = {"class_path": "slurm_callbacks.Pace"}
     evaluation = {"class_path": "ladic.callbacks.CaptionEvaluation", "init_args": {"control": True}}
     config["trainer"]["callbacks"] = [ema, pace, evaluation]

@@ -73,6 +73,7 @@ class BertLatentSpace(TextLatentSpace):
                 "captions, and 0 where every step has other features"
             )
         self.memory = FeatureMemory(remember)
+        self.register_load_state_dict_post_hook(_forget)
         encoder, pretrained_head = load_encoder(model, config)
         layers = transformer_layers(encoder)
         if not 1 <= layer <= len(layers):
@@ -129,6 +130,11 @@ class BertLatentSpace(TextLatentSpace):
     def checkpoint_args(self) -> dict[str, Any]:
         """A configuration and the tokenizer's text stand in for the folder or hub model they came from."""
         return super().checkpoint_args() | portable_text_args(self.encoder_config, self.tokenizer)
+
+
+def _forget(space: Any, _: Any) -> None:
+    """Other weights say other things of the same captions."""
+    space.memory.known.clear()
 
 
 def first(output: Any) -> Tensor:

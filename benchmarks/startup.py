@@ -1,17 +1,21 @@
 """``python -m benchmarks.startup``: seconds from typing a command to its answer, and where those of ``fit --help`` go.
 
-Every command is a fresh process; the baseline is a bare interpreter timed in the same rounds.
+Every command is a fresh process; the baseline is a bare interpreter timed in the same rounds. One of them captions a
+picture with the checkpoint of ``ladic demo``, or another.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
-from benchmarks.pages import conditions
+from benchmarks.pages import RESULTS, conditions, count, publish
 from benchmarks.timing import interleaved
+from ladic.datamodules.shapes import ShapesSource
 
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
@@ -25,15 +29,29 @@ COMMANDS = {
 PACKAGES = ("torch", "torchmetrics", "torchvision", "lightning", "transformers", "jsonargparse", "timm", "ladic")
 
 
-def main() -> None:
-    """Writes the medians, and the import time of ``fit --help`` by package, to ``benchmarks/results/startup.md``."""
-    commands = {name: [sys.executable, *words] for name, words in COMMANDS.items()}
-    times = interleaved({name: partial(run, command) for name, command in commands.items()}, 5, 1)
+def main(argv: list[str] | None = None) -> None:
+    """Writes the medians, and the import time of ``fit --help`` by package."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--checkpoint", type=Path, default=Path("runs/demo"), help="to caption with (default: runs/demo)"
+    )
+    parser.add_argument("--rounds", type=count, default=5, help="in turn, after one that doesn't count")
+    parser.add_argument("--page", type=Path, default=RESULTS / "startup.md")
+    given = parser.parse_args(argv)
+    if not given.checkpoint.exists():
+        parser.error(f"--checkpoint {given.checkpoint}: no such run; first: ladic demo")
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "scene.png"
+        ShapesSource("test", 1).image(0).save(picture)
+        caption = ["-m", "ladic", "caption", str(picture), "--checkpoint", str(given.checkpoint)]
+        commands = {**COMMANDS, f"ladic caption scene.png --checkpoint {given.checkpoint}": caption}
+        runs = {name: partial(run, [sys.executable, *words]) for name, words in commands.items()}
+        times = interleaved(runs, given.rounds, 1)
     bare = times["python -c pass"]
     lines = [
         "# Start-up",
         "",
-        "`python -m benchmarks.startup`: fresh processes in turn, medians of 5 after a first round.",
+        f"`python -m benchmarks.startup`: fresh processes in turn, medians of {given.rounds} after a first round.",
         "",
         conditions(),
         "",
@@ -48,9 +66,7 @@ def main() -> None:
         "|---|---:|",
         *(f"| {name} | {seconds:.2f} |" for name, seconds in sorted(imports().items(), key=lambda item: -item[1])),
     ]
-    page = Path(__file__).parent / "results" / "startup.md"
-    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(page.read_text(encoding="utf-8"))
+    publish(given.page, lines)
 
 
 def run(command: list[str]) -> str:

@@ -3,11 +3,15 @@
 import importlib
 import json
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from tiny_run import tiny_config, write_config
 
-from benchmarks import memory, scaling, training_step, versus_ar
+from benchmarks import memory, scaling, training_profile, training_step, versus_ar
 from benchmarks.blip import blip, captioning, in_mode
 from benchmarks.full_size import (
     SIZES,
@@ -202,3 +206,31 @@ def test_scaling_has_a_table_for_each_of_four(drive, tmp_path):
     page = drive(scaling, "--batch=2", "--rounds=1", *flags)
     assert [row[0] for row in table_rows(page, 4)] == ["5", "8", "1", "2", "1", "3", "32", "48"]
     assert (tmp_path / "scaling.png").is_file()
+
+
+def test_a_profile_adds_up_and_before_is_what_a_step_was(cli, tmp_path, monkeypatch, capsys):
+    config = tiny_config(tmp_path)
+    config["model"]["latent_space"]["init_args"]["remember"] = 100
+    config["trainer"]["callbacks"].append({"class_path": "ladic.callbacks.WeightAverage", "init_args": {"decay": 0.5}})
+    file, began, real = write_config(tmp_path, config), [], subprocess.run
+
+    def run(words, **options):
+        if "fit" not in words:
+            return real(words, **options)  # git
+        began.append(yaml.safe_load(Path(words[words.index("-c") + 1]).read_text()))
+        done = cli(*words[3:])
+        return subprocess.CompletedProcess(words, done.code, done.stdout, done.stderr)
+
+    monkeypatch.setattr(training_profile.subprocess, "run", run)
+    page = tmp_path / "page.md"
+    words = [f"--config={file}", "--steps=2", "--rounds=1", f"--work={tmp_path / 'work'}", f"--page={page}"]
+    training_profile.main([*words, "--", "--data.batch_size=2"])
+    before, after = began
+    assert before["trainer"]["callbacks"][-1]["class_path"].endswith("EMAWeightAveraging")
+    assert "remember" not in before["model"]["latent_space"]["init_args"]
+    assert after["model"]["latent_space"]["init_args"]["remember"] == 100
+    rows = dict(re.findall(r"\| ([a-z ]+) \| (\d+) \| \d+ \|", page.read_text()))
+    assert list(rows) == list(training_profile.PHASES)
+    *parts, whole = map(int, rows.values())
+    assert abs(sum(parts) - whole) <= 3, "milliseconds, rounded"
+    assert min(int(rows["forward"]), int(rows["backward"])) > 0

@@ -24,6 +24,7 @@ STUDY = {
 NAMED = {
     "study/flickr8k_study": {*STUDY, "experiment/distill"},
     "study/ablation_study": {"study/plus"},
+    "study/tables_study": {"study/plus"},
     "study/paragraph_study": {"demo"},
 }
 ROWS = {name: file for name, file in STUDY.items() if name not in BASELINES}

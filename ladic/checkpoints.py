@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from ladic.errors import UsageError
 
+BEST = "best:"
+"""Before a run's folder: its best checkpoint instead of its last."""
+
 FORMAT = 2
 """Version of what a checkpoint stores under "ladic". Older ones are read too.
 
@@ -21,11 +24,13 @@ FORMAT = 2
 
 def find_checkpoint(path: str | Path) -> Path:
     """A ``.ckpt`` file; or of a run's folder its ``last.ckpt``, or a ``resume.ckpt`` that is newer; or else its newest
-    checkpoint.
+    checkpoint. Of "best:FOLDER" the one that the run's ``ModelCheckpoint`` found best by the score that it monitors.
 
     Raises:
         UsageError: if there is none.
     """
+    if str(path).startswith(BEST):
+        return _best_checkpoint(Path(str(path).removeprefix(BEST)))
     path = Path(path)
     if path.is_file():
         return path
@@ -36,6 +41,22 @@ def find_checkpoint(path: str | Path) -> Path:
     last = found[-1]
     newer = [file for file in found if file.name == "resume.ckpt" and file.stat().st_mtime > last.stat().st_mtime]
     return newer[-1] if last.name == "last.ckpt" and newer else last
+
+
+def _best_checkpoint(folder: Path) -> Path:
+    states = read_checkpoint(find_checkpoint(folder), "meta").get("callbacks", {}).values()
+    watching = [state for state in states if isinstance(state, dict) and state.get("best_model_path")]
+    watching = [state for state in watching if state.get("monitor") is not None]
+    if not watching:
+        raise UsageError(
+            f"checkpoint '{BEST}{folder}': no score was watched when it was trained; give the folder without '{BEST}', or "
+            "train with a ModelCheckpoint that has a 'monitor'"
+        )
+    name = Path(watching[0]["best_model_path"]).name
+    found = sorted(folder.rglob(name), key=lambda file: file.stat().st_mtime)
+    if not found:
+        raise UsageError(f"checkpoint '{BEST}{folder}': '{name}' is gone; give the folder without '{BEST}'")
+    return found[-1]
 
 
 def _rank(file: Path) -> tuple[bool, bool, float]:

@@ -42,6 +42,7 @@ class Row:
         minutes: of training, or None where steps or epochs end it.
         prepare: steps before all runs of the sweep.
         weights: the row whose training this one takes over, seed by seed; None trains its own.
+        best: whether the checkpoint that was best in validation is tested, and not the last.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Row:
     minutes: float | None
     prepare: tuple[Prepare, ...] = ()
     weights: Row | None = None
+    best: bool = False
 
     def definition(self) -> dict[str, Any]:
         """Every option that the row's files and flags set, by the names of flags, whichever of them sets it; and the
@@ -60,6 +62,8 @@ class Row:
         values, steps = self._options(), self.steps()
         values |= {"commands": [shlex.join(command) for command in self.commands], "minutes": self.minutes}
         values |= {f"prepare.{step.makes}": shlex.join(step.command) for step in steps}
+        if self.best:
+            values["checkpoint"] = "best"
         if self.weights is not None:
             values |= {f"weights.{name}": value for name, value in self.weights.definition().items()}
         return json.loads(json.dumps(values, sort_keys=True, default=str))  # as it comes back from a file
@@ -105,6 +109,7 @@ class Run:
         row = self.row
         shared = [word for config in row.configs for word in ("-c", str(config))]
         shared += [*row.flags, f"--seed_everything={self.seed}", f"--trainer.default_root_dir={self.folder}"]
+        tested = f"{'best:' if row.best else ''}{self.trained.folder}"  # as ``find_checkpoint`` reads it
         budget = []
         if row.minutes is not None:
             budget = [
@@ -120,7 +125,7 @@ class Run:
                 *shared,
                 *(budget if name == "fit" else []),
                 *own,
-                f"--ckpt_path={'auto' if name == 'fit' else self.trained.folder}",
+                f"--ckpt_path={'auto' if name == 'fit' else tested}",
             ]
             for name, *own in row.commands
         ]

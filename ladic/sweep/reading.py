@@ -14,7 +14,7 @@ from ladic.plugins import one_line, unknown
 from ladic.sweep.definition import Prepare, Row, Sweep
 
 COMMANDS = ("fit", "validate", "test", "predict")
-KEYS = ("output", "seeds", "minutes", "metric", "configs", "flags", "commands", "prepare", "rows")
+KEYS = ("output", "seeds", "minutes", "checkpoint", "metric", "configs", "flags", "commands", "prepare", "rows")
 ROW_KEYS = ("configs", "flags", "commands", "seeds", "minutes", "weights")
 PREPARE_KEYS = ("command", "makes")
 OWNED = ("-c", "--config", "--seed_everything", "--ckpt_path", "--trainer.default_root_dir")
@@ -98,6 +98,14 @@ class _Part:
             raise self.wrong("minutes", value, "a number of minutes of training, at least a second")
         return float(value)
 
+    def best(self) -> bool:
+        """Whether the best checkpoint is tested, and not the last."""
+        accepted = "best or last, of a run's checkpoints"
+        value = self.get("checkpoint", str, accepted) or "last"
+        if value not in ("best", "last"):
+            raise self.wrong("checkpoint", value, accepted)
+        return value == "best"
+
     def seeds(self) -> tuple[int, ...] | None:
         accepted = "a list of whole numbers from 0, each once"
         seeds = self.get("seeds", list, accepted)
@@ -166,7 +174,7 @@ class _Part:
 def _shared(top: _Part, minutes: float | None, steps: tuple[Prepare, ...]) -> Row:
     """What all rows have, as a row without a name."""
     commands = top.commands(minutes) or (("fit",), ("test",))
-    return Row("", top.configs(), top.flags(minutes), commands, top.seeds() or (0,), minutes, steps)
+    return Row("", top.configs(), top.flags(minutes), commands, top.seeds() or (0,), minutes, steps, best=top.best())
 
 
 def _row(name: str, part: _Part, shared: Row, above: Mapping[str, Row]) -> Row:
@@ -179,7 +187,7 @@ def _row(name: str, part: _Part, shared: Row, above: Mapping[str, Row]) -> Row:
         raise part.wrong("configs", [], "a list of YAML files, here or at the top of the file")
     flags = (*shared.flags, *part.flags(minutes))
     commands, seeds = part.commands(minutes) or shared.commands, part.seeds() or shared.seeds
-    return Row(name, configs, flags, commands, seeds, minutes, shared.prepare)
+    return Row(name, configs, flags, commands, seeds, minutes, shared.prepare, best=shared.best)
 
 
 def _trained(part: _Part, name: str, above: Mapping[str, Row]) -> Row:
@@ -202,7 +210,9 @@ def _tested(name: str, part: _Part, trained: Row) -> Row:
     if not commands:
         raise part.wrong("commands", part.values.get("commands"), f"what is to be done: {trained.name} trains alone")
     configs, flags = (*trained.configs, *part.configs()), (*trained.flags, *part.flags(trained.minutes))
-    return Row(name, configs, flags, commands, trained.seeds, trained.minutes, trained.prepare, trained)
+    return Row(
+        name, configs, flags, commands, trained.seeds, trained.minutes, trained.prepare, trained, best=trained.best
+    )
 
 
 def _prepare(part: _Part) -> Prepare:

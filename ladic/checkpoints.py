@@ -49,8 +49,8 @@ def _best_checkpoint(folder: Path) -> Path:
     watching = [state for state in watching if state.get("monitor") is not None]
     if not watching:
         raise UsageError(
-            f"checkpoint '{BEST}{folder}': no score was watched when it was trained; give the folder without '{BEST}', or "
-            "train with a ModelCheckpoint that has a 'monitor'"
+            f"checkpoint '{BEST}{folder}': no score was watched when it was trained; give the folder without '{BEST}', "
+            "or train with a ModelCheckpoint that has a 'monitor'"
         )
     name = Path(watching[0]["best_model_path"]).name
     found = sorted(folder.rglob(name), key=lambda file: file.stat().st_mtime)

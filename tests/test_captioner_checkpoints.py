@@ -236,6 +236,26 @@ def test_a_run_folder_stands_for_its_last_checkpoint(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path).name == "epoch=2.ckpt"
 
 
+def test_the_best_checkpoint_is_the_one_that_the_run_found_best(tmp_path: Path) -> None:
+    folder = tmp_path / "run/checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "epoch=1.ckpt").touch()
+
+    def save(**state: Any) -> None:
+        torch.save(
+            {"ladic": {"format": 2}, "callbacks": {"Requeue": {}, "ModelCheckpoint{}": state}}, folder / "last.ckpt"
+        )
+
+    save(monitor=None, best_model_path="/cluster/run/checkpoints/last.ckpt")
+    with pytest.raises(UsageError, match=r"checkpoint 'best:.*run': no score was watched when it was trained"):
+        find_checkpoint(f"best:{tmp_path}/run")
+    save(monitor="val/CIDEr-D", best_model_path="/cluster/run/checkpoints/epoch=1.ckpt")
+    assert find_checkpoint(f"best:{tmp_path}/run") == folder / "epoch=1.ckpt", "where the folder is now"
+    (folder / "epoch=1.ckpt").unlink()
+    with pytest.raises(UsageError, match=r"'epoch=1\.ckpt' is gone; give the folder without 'best:'"):
+        find_checkpoint(f"best:{tmp_path}/run")
+
+
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     captioner = model()
     whole = fit(captioner, tmp_path / "a", max_steps=2)

@@ -59,6 +59,7 @@ def write(tmp_path):
         ({"output": "absent"}, "output=None: accepted is a folder"),
         ({"minutes": 0}, "minutes=0: accepted is a number of minutes"),
         ({"minutes": "long"}, "minutes='long': accepted is a number of minutes"),
+        ({"checkpoint": "first"}, "checkpoint='first': accepted is best or last, of a run's checkpoints"),
         ({"seeds": [1, 1]}, "seeds=[1, 1]: accepted is a list of whole numbers from 0, each once"),
         ({"seeds": 3}, "seeds=3: accepted is a list of whole numbers"),
         ({"metric": 7}, "metric=7: accepted is a score"),
@@ -149,6 +150,7 @@ def test_a_row_may_test_the_weights_of_another(cli, write, tmp_path):
     file = write(
         seeds=[0, 7],
         minutes=3,
+        checkpoint="best",
         flags=["--data.batch_size=4"],
         rows={"a": {"flags": ["--model.seed=1"]}, "b": {"weights": "a", "flags": ["--model.num_candidates=5"]}},
     )
@@ -156,12 +158,13 @@ def test_a_row_may_test_the_weights_of_another(cli, write, tmp_path):
     assert len(lines) == 4
     words = ["-c", str(tmp_path / "small.yaml"), "--data.batch_size=4", "--model.seed=1", "--model.num_candidates=5"]
     words += ["--seed_everything=7", f"--trainer.default_root_dir={tmp_path}/out/b/seed-7"]
-    assert shlex.split(lines[3]) == ["ladic", "test", *words, f"--ckpt_path={tmp_path}/out/a/seed-7"]
+    assert shlex.split(lines[3]) == ["ladic", "test", *words, f"--ckpt_path=best:{tmp_path}/out/a/seed-7"]
     assert cli("sweep", file, "--dry-run", "--array=1").stdout.splitlines() == [lines[1], lines[3]], "one task"
     assert "    0  a, seed 0; b, seed 0" in cli("sweep", file, "--array").stdout.splitlines()
     (trains, tests) = read_sweep(file).rows
     assert tests.definition()["weights.model.seed"] == 1, "another training is another row"
     assert tests.definition()["minutes"] == trains.definition()["minutes"] == 3
+    assert tests.definition()["checkpoint"] == trains.definition()["checkpoint"] == "best"
 
 
 def test_a_shipped_configuration_may_be_named(write):

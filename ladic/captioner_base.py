@@ -13,7 +13,7 @@ from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from ladic.acceleration import Precision, cast_weights, compile_parts, weight_dtype
+from ladic.acceleration import Precision, cast_weights, compile_parts, pack_weights, weight_dtype
 from ladic.checkpoints import FORMAT, check_shapes, find_checkpoint, read_checkpoint
 from ladic.components.image_encoders import ImageEncoder
 from ladic.draws import BatchDraws
@@ -230,6 +230,8 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
         cast_weights(self, weight_dtype(precision, self.device.type))
         if compile:
             compile_parts(self)
+        else:
+            pack_weights(self)
         return self
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> CaptionOutput:

@@ -1,5 +1,6 @@
 """Half precision, compiled parts, and what is made once: the same captions, sooner."""
 
+import copy
 import functools
 from typing import Any
 
@@ -9,7 +10,7 @@ from tiny_captioner import SMALL, evaluation_batch, model, trainer, training_bat
 from torch import Tensor
 
 from ladic import acceleration, precision
-from ladic.acceleration import _frozen, _kept, padded, weight_dtype
+from ladic.acceleration import PackedLinear, _frozen, _kept, padded, weight_dtype
 from ladic.components import CrossAttentionDenoiser, PrefixDenoiser
 from ladic.components.denoisers.base import Context
 from ladic.components.latent_spaces.word_loss import linear_cross_entropy
@@ -43,6 +44,29 @@ def test_choosing_and_filling_work_in_half_precision_too(factory: Any, tmp_path:
     file = picture(tmp_path / "a.png", "red")
     assert captioner.caption(file, num_candidates=3)[0].caption is not None
     assert "circle" in captioner.infill(file, "a ___{1} circle")[0].caption
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor packs no bf16 weights")
+def test_packed_weights_say_the_same_and_changed_ones_are_seen() -> None:
+    captioner = model().eval()
+    captioner.accelerate("bf16")
+    layer = captioner.denoiser.blocks[0].feed_forward[0]  # type: ignore[index, union-attr]
+    assert isinstance(layer.forward, PackedLinear)
+    x = torch.randn(3, 5, layer.in_features).bfloat16()
+    with torch.inference_mode():
+        for given in (x, x.transpose(0, 1), x[0]):
+            plain = torch.nn.functional.linear(given, layer.weight, layer.bias)
+            torch.testing.assert_close(layer(given), plain, atol=4e-3, rtol=0.02)
+    assert layer(x.requires_grad_()).requires_grad, "gradients go the plain way"
+    twin = copy.deepcopy(captioner)
+    with torch.no_grad():
+        layer.weight.zero_()
+        torch.testing.assert_close(layer(x), layer.bias.expand(3, 5, -1))
+    other = twin.denoiser.blocks[0].feed_forward[0]  # type: ignore[index, union-attr]
+    assert other.forward.linear is other
+    assert not torch.equal(other(x), layer(x))
+    exact = captioner.accelerate("fp32").denoiser.blocks[0].feed_forward[0]  # type: ignore[index, union-attr]
+    assert "forward" not in vars(exact)
 
 
 def test_auto_is_bf16_where_it_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,7 @@ def pack_weights(model: Captioner) -> None:
                 del module.forward
             if type(module) is nn.Linear and _packable(module.weight):
                 module.forward = PackedLinear(module)
+                module.forward.pack()
 
 
 def _packable(weight: Tensor) -> bool:
@@ -80,11 +81,21 @@ class PackedLinear:
     """
 
     def __init__(self, linear: nn.Linear) -> None:
-        self.linear, self.version, self.dtype = linear, linear.weight._version, linear.weight.dtype
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        self.linear = linear
+        self.packed: Tensor | None = None
+        self.version = -1
+        self.dtype: torch.dtype | None = None
+
+    def pack(self) -> None:
+        """Of the weights as they are now."""
+        weight = self.linear.weight
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+        self.version, self.dtype = weight._version, weight.dtype
 
     def __call__(self, x: Tensor) -> Tensor:
         weight, bias = self.linear.weight, self.linear.bias
+        if self.packed is None:
+            self.pack()
         same = weight._version == self.version and weight.dtype == x.dtype == self.dtype and x.device.type == "cpu"
         if not same or torch.is_grad_enabled():
             return F.linear(x, weight, bias)
@@ -92,7 +103,7 @@ class PackedLinear:
         return output
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PackedLinear:
-        return PackedLinear(copy.deepcopy(self.linear, memo))
+        return PackedLinear(copy.deepcopy(self.linear, memo))  # which has no weights yet, so that it packs them later
 
 
 def compile_parts(model: Captioner) -> None:

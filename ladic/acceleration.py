@@ -47,6 +47,9 @@ def weight_dtype(precision: Precision, device: str = "cpu") -> torch.dtype:
 def cast_weights(model: Captioner, dtype: torch.dtype) -> None:
     """What a captioner names as its ``cast_parts`` in ``dtype``."""
     for part in model.cast_parts():
+        for module in part.modules():
+            if isinstance(vars(module).get("forward"), PackedLinear):
+                delattr(module, "forward")
         part.to(dtype)
 
 
@@ -58,11 +61,10 @@ def pack_weights(model: Captioner) -> None:
     """
     for part in model.cast_parts():
         for module in part.modules():
-            if isinstance(vars(module).get("forward"), PackedLinear):
-                del module.forward
             if type(module) is nn.Linear and _packable(module.weight):
-                module.forward = PackedLinear(module)
-                module.forward.pack()
+                packed = PackedLinear(module)
+                packed.pack()
+                setattr(module, "forward", packed)  # noqa: B010  # mypy takes methods for fixed
 
 
 def _packable(weight: Tensor) -> bool:
@@ -121,7 +123,7 @@ def compile_parts(model: Captioner) -> None:
     gpu = model.device.type == "cuda"
     if not gpu and not any(map(shutil.which, COMPILERS)):
         raise UsageError(f"compile: needs a C++ compiler ({' or '.join(COMPILERS)}), and found none; install g++")
-    settings = {"mode": "reduce-overhead"} if gpu else {}
+    settings: dict[str, Any] = {"mode": "reduce-overhead"} if gpu else {}
     wrap = _kept if gpu else _frozen
     for part, method in methods:
         setattr(part, method, wrap(torch.compile(getattr(part, method), **settings)))

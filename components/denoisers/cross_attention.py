@@ -21,7 +21,7 @@ from ladic.components.denoisers.transformer import Norm, Time, TransformerDenois
 
 
 class CrossAttentionDenoiser(TransformerDenoiser):
-    """L blocks of self-attention, cross-attention and feed-forward.
+    """L blocks of self-attention, cross-attention and feed-forward (paper §3.3).
 
     Args:
         width: D of the latent (filled in by the captioner).

@@ -10,7 +10,7 @@ demo: .venv/.installed
 # Nothing in the tests needs the hub; asking for it anyway costs 23 s a file where there is no network.
 test: lint
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
-		--no-loadscope-reorder
+		--no-loadscope-reorder --durations=20 --durations-min=5
 
 lint: .venv/.installed-dev typecheck
 	$(BIN)/ruff check .

@@ -35,6 +35,10 @@ class WeightAverage(WeightAveraging):
         if stage == "fit":
             self._average_model = _Average(pl_module, self.decay)
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self._average_model is not None:  # else the average alone is wanted, which the weights in the file are
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
 
 class _Average(AveragedModel):
     """A copy of a model whose trained weights follow slowly."""

@@ -103,6 +103,12 @@ def test_the_sweep_names_every_recipe_and_prepares_what_they_load(cli, name, roo
         options = row.definition()
         assert options.get("model.vocabulary", options.get("model.latent_space.fitted")) in made
         assert f"{options['data.features']}/test.json" in made
+        (kept,) = [
+            each
+            for each in load(*row.configs)["trainer"]["callbacks"]
+            if each["class_path"].endswith("ModelCheckpoint")
+        ]
+        assert not row.best or kept["init_args"].get("monitor") == "val/CIDEr-D", "best by which score?"
     done = cli("sweep", SWEEPS[name], "--dry-run")
     assert done.code == 0, done.stderr
     runs = sum(len(row.seeds) for row in sweep.rows)

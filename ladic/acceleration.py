@@ -57,7 +57,7 @@ def pack_weights(model: Captioner) -> None:
     """Linear layers on a CPU read their half-precision weights in the matrix units' own layout.
 
     The plain way brings them into it at every call, which takes up to half of the time where rows are few, as those of
-    a caption are. Costs the weights' memory once more. Changed weights are seen: they are read the plain way then.
+    a caption are. Costs the weights' memory once more. Weights that are loaded later are read the plain way.
     """
     for part in model.cast_parts():
         for module in part.modules():
@@ -72,7 +72,9 @@ def _packable(weight: Tensor) -> bool:
         torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
         torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
     }
-    return weight.device.type == "cpu" and weight.dtype in supported and bool(supported[weight.dtype]())
+    if weight.device.type != "cpu" or weight.is_inference():  # those of inference mode don't tell that they changed
+        return False
+    return weight.dtype in supported and bool(supported[weight.dtype]())
 
 
 class PackedLinear:

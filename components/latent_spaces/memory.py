@@ -11,6 +11,8 @@ from torch import Tensor
 class FeatureMemory:
     """Keeps the features (L, D) of captions by their token ids, on the device and in the precision they came in.
 
+    The ids are read on the host, so that a GPU is waited for once a step.
+
     Args:
         capacity: captions at most; later ones are computed every time.
     """

@@ -116,14 +116,14 @@ def write(given: argparse.Namespace, found: dict[str, dict[str, float]]) -> None
         [name, *(f"{1000 * each[name]:.0f}" for each in (one, other)), f"{one[name] / max(other[name], 1e-9):.2f}"]
         for name in PHASES
     ]
+    words = ["python -m benchmarks.training_profile", f"--config {given.config}", f"--steps {given.steps}"]
+    command = " ".join([*words, f"--rounds {given.rounds}", *(["--", *given.flags] if given.flags else [])])
     publish(
         given.page,
         [
             "# Where a step of training goes",
             "",
-            f"`python -m benchmarks.training_profile --config {given.config} -- {' '.join(given.flags)}`".replace(
-                " -- `", "`"
-            ),
+            f"`{command}`",
             "",
             "Before: Lightning's `EMAWeightAveraging`, which averages frozen weights too, and a frozen text model that",
             "reads every caption anew. After: `ladic.callbacks.WeightAverage`, and `remember` of the latent space. By",

@@ -11,7 +11,7 @@ import torch
 import yaml
 from tiny_run import tiny_config, write_config
 
-from benchmarks import memory, scaling, training_profile, training_step, versus_ar
+from benchmarks import memory, paragraph_study, scaling, training_profile, training_step, versus_ar
 from benchmarks.blip import blip, captioning, in_mode
 from benchmarks.full_size import (
     SIZES,
@@ -28,6 +28,7 @@ from benchmarks.peak import Memory, peak
 from benchmarks.plain_training import plain_loss
 from benchmarks.rows import Rows
 from benchmarks.training_step import Training
+from ladic.datamodules.shapes import Scene, SceneObject, check
 from ladic.draws import StepDraws
 
 TOY = SIZES["toy"]
@@ -234,3 +235,9 @@ def test_a_profile_adds_up_and_before_is_what_a_step_was(cli, tmp_path, monkeypa
     *parts, whole = map(int, rows.values())
     assert abs(sum(parts) - whole) <= 3, "milliseconds, rounded"
     assert min(int(rows["forward"]), int(rows["backward"])) > 0
+
+
+def test_a_paragraph_repeats_claims_and_names():
+    scene = Scene((SceneObject("circle", "red", "small", "plain", 0.2, 0.5),), "grey", False)
+    said = "there is one object . a red circle is on the right . there is one object ."
+    assert paragraph_study.measures(said, check(said, scene))[:3] == [(1, 3), (3, 4), (1, 1)]

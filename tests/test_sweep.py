@@ -383,11 +383,6 @@ def test_the_page_of_a_study_is_made_of_its_runs(swept, tmp_path, monkeypatch):
 
 def test_the_page_of_paragraphs_tells_what_is_true_by_length(swept, tmp_path, monkeypatch):
     from benchmarks import paragraph_study
-    from ladic.datamodules.shapes import Scene, SceneObject, check
-
-    scene = Scene((SceneObject("circle", "red", "small", "plain", 0.2, 0.5),), "grey", False)
-    said = "there is one object . a red circle is on the right . there is one object ."
-    assert paragraph_study.measures(said, check(said, scene))[:3] == [(1, 3), (3, 4), (1, 1)]
 
     folder, _ = swept
     (tmp_path / "words.md").write_text("Nobody wins.\n")

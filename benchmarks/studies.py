@@ -25,13 +25,16 @@ def finished(doc: str, name: str) -> tuple[argparse.Namespace, Sweep, list[Resul
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc.splitlines()[0])
     parser.add_argument("--sweep", type=Path, default=Path(f"configs/study/{name}.yaml"))
+    parser.add_argument("--output", help="as `ladic sweep` was given it")
+    parser.add_argument("--minutes", type=float, help="likewise")
+    parser.add_argument("--flags", help="likewise")
     parser.add_argument("--page", type=Path, default=RESULTS / f"{name}.md")
     words = Path(__file__).parent / "words" / f"{name}.md"
     parser.add_argument("--words", type=Path, default=words, help="what the numbers say, Markdown")
     options = parser.parse_args()
     if not options.words.is_file():
         parser.error(f"--words {options.words}: no such file; give what the numbers say as Markdown")
-    sweep = read_sweep(options.sweep)
+    sweep = read_sweep(options.sweep, options.output, options.minutes, options.flags)
     results, complaints = gather(sweep.runs())
     if not results:
         parser.error(f"no finished runs in {sweep.output}; first: ladic sweep {options.sweep}")

@@ -20,6 +20,9 @@ from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
 from ladic.sweep import Row, Run, Runner, Sweep, read_sweep
 
+GIVEN = ("only", "seeds", "output", "minutes", "flags")
+"""Options that say which runs there are."""
+
 
 def main(argv: list[str]) -> int:
     """Runs what is not finished, and gathers what is."""
@@ -27,6 +30,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("sweep", type=Path, help="a sweep file (YAML), see docs/howto/sweep.md")
     parser.add_argument("--only", help="rows to run, comma-separated (default: all)")
     parser.add_argument("--seeds", help="instead of the file's, comma-separated")
+    parser.add_argument("--output", help="folder of the runs, instead of the file's")
+    parser.add_argument("--minutes", type=float, help="of training, instead of the file's")
+    parser.add_argument("--flags", help="for all rows beside the file's, in one word: '--NAME=VALUE --NAME=VALUE'")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, a run a line, and do nothing")
     parser.add_argument("--gather", action="store_true", help="only write the table of what is finished")
     parser.add_argument(
@@ -41,7 +47,7 @@ def main(argv: list[str]) -> int:
     for name, given in (("--dry-run", options.dry_run), ("--array", options.array is not None)):
         if options.gather and given:
             raise UsageError(f"--gather: not together with {name}; leave one of the two out")
-    sweep = read_sweep(options.sweep)
+    sweep = read_sweep(options.sweep, options.output, options.minutes, options.flags)
     runs = sweep.runs(_names(options.only), _seeds(options.seeds))
     words = shlex.join(["ladic", "sweep", *argv])
     if options.gather:
@@ -73,7 +79,7 @@ def submission(options: Any, tasks: Sequence[Sequence[Run]]) -> list[str]:
     """How the runs are submitted as an array, and which task is which of them."""
     script = str(files("ladic.configs") / "slurm" / "sweep.sbatch")
     words = ["sbatch", f"--array=0-{len(tasks) - 1}", script, str(options.sweep)]
-    words += [f"--{name}={value}" for name in ("only", "seeds") if (value := getattr(options, name)) is not None]
+    words += [f"--{name}={value}" for name in GIVEN if (value := getattr(options, name)) is not None]
     gather = ["ladic", "sweep", *words[3:], "--gather"]
     lines = [f"  {number:>3}  {'; '.join(map(str, runs))}" for number, runs in enumerate(tasks)]
     return ["submit:", f"  {shlex.join(words)}", "when all have ended:", f"  {shlex.join(gather)}", "tasks:", *lines]

@@ -22,16 +22,26 @@ ENDS = ("max_time", "max_steps", "max_epochs", "min_steps", "min_epochs")
 OWNED_BY_MINUTES = tuple(f"--trainer.{name}" for name in ENDS)
 
 
-def read_sweep(file: Path) -> Sweep:
+def read_sweep(file: Path, output: str | None = None, minutes: float | None = None, flags: str | None = None) -> Sweep:
     """A sweep file, every value of it checked.
 
     Configurations are named from the file's own folder, or as ``ladic configs`` lists them; all other paths start
     where the command is run.
 
+    Args:
+        file: YAML.
+        output: folder of the runs, instead of the file's.
+        minutes: of training, instead of the file's; a row that has its own keeps them.
+        flags: for all rows beside the file's, as a shell splits them; a row's own come after them.
+
     Raises:
         UsageError: naming file, key and value, and what is accepted.
     """
     content = _content(file)
+    if isinstance(content, dict):
+        content |= {name: value for name, value in (("output", output), ("minutes", minutes)) if value is not None}
+        if flags is not None:
+            content["flags"] = [*(content.get("flags") or []), *_split(flags)]
     top = _Part(file, "", content, KEYS)
     rows = top.get("rows", dict, "names of rows, each with what it has of its own")
     if not rows:
@@ -61,6 +71,13 @@ def _content(file: Path) -> Any:
         raise UsageError(f"sweep '{file}': {error.strerror or error}; give a YAML file with 'rows:'") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"sweep '{file}': not YAML ({one_line(error)})") from error
+
+
+def _split(flags: str) -> list[str]:
+    try:
+        return shlex.split(flags)
+    except ValueError as error:
+        raise UsageError(f"--flags {flags}: {error}; accepted are flags as --NAME=VALUE, each quote closed") from error
 
 
 class _Part:

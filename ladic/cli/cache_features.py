@@ -27,6 +27,7 @@ def main(argv: list[str]) -> None:
     """Writes the cache; the same command after an interruption goes on where it stopped."""
     options = parse_options(argv)
 
+    from ladic.cli.device import on_device
     from ladic.cli.lightning_cli import model_part, parse, spec_of
     from ladic.components import ImageEncoder
     from ladic.datamodules import CaptionDataModule, FolderDataModule
@@ -140,21 +141,6 @@ def await_rank_zero(folder: Path, manifest: dict[str, Any], images: dict[str, st
                 "do all processes see the same folder, and is rank 0 alive?"
             )
         time.sleep(0.2)
-
-
-def on_device(encoder: ImageEncoder, device: str) -> ImageEncoder:
-    """The encoder where it is to run.
-
-    Raises:
-        UsageError: if there is no such device.
-    """
-    import torch
-
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    try:
-        return encoder.to(torch.device(name))
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {device}: {str(error).splitlines()[0]}") from error
 
 
 class CachingJob:

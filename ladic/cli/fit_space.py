@@ -45,6 +45,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     parser.add_argument("overrides", nargs="*", help="flags for the configuration, after --")
     options = parser.parse_args(argv)
     if options.output.suffix != ".safetensors":
@@ -52,6 +53,7 @@ def main(argv: list[str]) -> None:
 
     import torch
 
+    from ladic.cli.device import on_device
     from ladic.cli.lightning_cli import model_part, parse, spec_of
     from ladic.components import TextLatentSpace
     from ladic.datamodules import CaptionDataModule
@@ -60,7 +62,7 @@ def main(argv: list[str]) -> None:
     torch.manual_seed(options.seed)
     config = parse(["-c", options.config, *options.overrides])
     datamodule = build(spec_of(config.data), CaptionDataModule)
-    space = build(model_part(config, "latent_space"), TextLatentSpace, {"fitted": None})
+    space = on_device(build(model_part(config, "latent_space"), TextLatentSpace, {"fitted": None}), options.device)
     captions = datamodule.train_captions(options.captions)
     accuracies = fit(space, captions, options)
     space.save_fit(
@@ -75,13 +77,13 @@ def fit(space: TextLatentSpace, captions: list[str], options: Any) -> dict[float
     """Fits statistics and head; returns the accuracy at each noise level, on captions the head was not trained on."""
     import torch
 
-    tokens = space.tokenize(captions)
-    ids, mask = tokens.input_ids, tokens.attention_mask
+    tokens, device = space.tokenize(captions), space.normalizer.mean.device
+    ids, mask = tokens.input_ids.to(device), tokens.attention_mask.to(device)
     fit_statistics(space, ids, mask, keep_specials=options.specials == "keep", batch_size=options.batch_size)
     if options.restrict_vocabulary:
         # The special tokens of a caption, and [UNK] for words that training never saw.
         always = [space.tokenizer.pad_token_id, space.tokenizer.unk_token_id]
-        space.head.restrict(torch.unique(torch.cat([ids.flatten(), torch.tensor(always)])))
+        space.head.restrict(torch.unique(torch.cat([ids.flatten(), torch.tensor(always, device=device)])))
     steps = options.head_steps if options.head_steps is not None else (0 if space.trained_head else 2000)
     held_out = max(1, min(2000, len(ids) // 20))
     if steps and len(ids) < 2:
@@ -99,7 +101,8 @@ def fit_statistics(space: TextLatentSpace, ids: Tensor, mask: Tensor, keep_speci
     """Mean and deviation of the raw features over all captions, in one pass and constant memory."""
     import torch
 
-    count, total, squares = 0, torch.zeros(space.width).double(), torch.zeros(space.width).double()
+    count, total = 0, torch.zeros(space.width, dtype=torch.float64, device=ids.device)
+    squares = torch.zeros_like(total)
     with torch.inference_mode():
         for start in range(0, len(ids), batch_size):
             rows = slice(start, start + batch_size)
@@ -127,10 +130,10 @@ def train_head(space: TextLatentSpace, ids: Tensor, mask: Tensor, steps: int, op
     space.train()
     started = time.perf_counter()
     for step in range(steps):
-        rows = torch.randint(len(ids), (options.batch_size,))
-        with fast_autocast():
+        rows = torch.randint(len(ids), (options.batch_size,)).to(ids.device)
+        with fast_autocast(ids.device.type):
             x0 = space.encode(ids[rows], mask[rows])
-            noise = options.head_noise * torch.rand(len(x0), 1, 1) * torch.randn_like(x0)
+            noise = options.head_noise * torch.rand(len(x0), 1, 1).to(x0.device) * torch.randn_like(x0)
             loss = caption_loss(space.decode(x0 + noise), space.targets(ids[rows], mask[rows])).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -152,7 +155,7 @@ def accuracy(space: TextLatentSpace, ids: Tensor, mask: Tensor, noise: float, ba
         for start in range(0, len(ids), batch_size):
             rows = slice(start, start + batch_size)
             x0 = space.encode(ids[rows], mask[rows])
-            x0 = x0 + noise * torch.randn(x0.shape, generator=generator)
+            x0 = x0 + noise * torch.randn(x0.shape, generator=generator).to(x0.device)
             ordinary = ~space.special_positions(ids[rows], mask[rows])
             hits = space.decode(x0).argmax(-1) == space.targets(ids[rows], mask[rows])
             right += int((hits & ordinary).sum())

@@ -16,7 +16,8 @@ class WeightAverage(WeightAveraging):
     """average = decay * average + (1 - decay) * weights, after every step (Polyak & Juditsky 1992).
 
     Lightning's ``EMAWeightAveraging``, which this can stand for, averages frozen weights too, one tensor after the
-    other: with a text model beside a small denoiser, a sixth of the time of a step on a CPU. Buffers are copied.
+    other: with a text model beside a small denoiser, a sixth of the time of a step on a CPU. Buffers are copied. As there
+    the average begins with the first step's weights, not with those before a student took its teacher's.
 
     Args:
         decay: from 0 to below 1; it looks back about 1 / (1 - decay) steps.
@@ -46,12 +47,13 @@ class _Average(AveragedModel):
     def __init__(self, model: LightningModule, decay: float) -> None:
         super().__init__(model, device=model.device)
         self.decay = decay
+        self._begun = False
 
     @torch.no_grad()
     def update_parameters(self, model: Any) -> None:
         both = zip(self.module.parameters(), model.parameters(), strict=True)
         averages, weights = zip(*(pair for pair in both if pair[1].requires_grad), strict=True)
-        torch._foreach_lerp_(averages, weights, 1 - self.decay)
-        for own, other in zip(self.module.buffers(), model.buffers(), strict=True):
-            own.copy_(other)
+        first, self._begun = not self._begun and int(self.n_averaged) == 0, True  # asks a GPU once
+        torch._foreach_lerp_(averages, weights, 1.0 if first else 1 - self.decay)
+        torch._foreach_copy_(list(self.module.buffers()), list(model.buffers()))
         self.n_averaged += 1

@@ -7,6 +7,8 @@ own, seeded by (seed, image id, candidate).
 from __future__ import annotations
 
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +25,10 @@ from ladic.rounding.base import Rounding
 from ladic.rounding.denoiser import RoundedDenoiser
 from ladic.targets import Target
 from ladic.types import StepFn
+
+THREADS = min(16, os.cpu_count() or 1)
+ROWS_EACH = 16
+"""Rows of noise that make a thread worth its while."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,26 @@ class SeededNoise:
 
     def draw(self) -> Tensor:
         """(B, *shape)."""
-        rows = [torch.randn(self.shape, generator=generator) for generator in self.generators]
-        return torch.stack(rows).to(self.device, non_blocking=True)
+        gpu = torch.device(self.device).type == "cuda"
+        # From pinned memory, for a copy from any other waits until the GPU is through with what came before it.
+        noise = torch.empty(len(self.generators), *self.shape, pin_memory=gpu)
+        workers = min(THREADS, len(noise) // ROWS_EACH) if gpu else 1  # a GPU would wait; a CPU works meanwhile
+        if workers < 2:
+            self._fill(noise, 0, 1)
+        else:
+            inference = torch.is_inference_mode_enabled()  # of this thread
+
+            def share(first: int) -> None:
+                with torch.inference_mode(inference):
+                    self._fill(noise, first, workers)
+
+            with ThreadPoolExecutor(workers) as pool:
+                list(pool.map(share, range(workers)))
+        return noise.to(self.device, non_blocking=True)
+
+    def _fill(self, noise: Tensor, first: int, step: int) -> None:
+        for row in range(first, len(noise), step):
+            noise[row].normal_(generator=self.generators[row])
 
 
 def noise_seed(seed: int, image_id: int | str, candidate: int = 0) -> int:

@@ -31,9 +31,12 @@ class ImageEncoder(Buildable, nn.Module, ABC):
         """Image tokens (B, N, C) of preprocessed pictures (B, 3, H, W)."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """``encode`` in the precision of the weights, without gradients where the encoder is frozen."""
+        """``encode`` where the weights are and in their precision, without gradients where the encoder is frozen.
+
+        Lightning tells a model of its GPU before it moves the weights there, and data is prepared in between.
+        """
         for weight in self.parameters():
-            images = images.to(weight.dtype)
+            images = images.to(weight.device, weight.dtype)
             break
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return self.encode(images)

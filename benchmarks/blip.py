@@ -69,7 +69,7 @@ def captioning(model: Any, tokenizer: Any, mode: str) -> Callable[..., tuple[Ten
 
     @torch.inference_mode()
     def run(images: Tensor, length: int, beams: int = 1) -> tuple[Tensor, list[str]]:
-        with autocast("bf16" if mode == "autocast" else "fp32"):
+        with autocast("bf16" if mode == "autocast" else "fp32", images.device.type):
             ids = model.generate(
                 images,
                 min_new_tokens=length,

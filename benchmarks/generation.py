@@ -2,29 +2,27 @@
 
 Same weights and the same noise, so that the latents have to be equal in fp32; the page says how far all are apart. What
 the machine could do at best is the counted floating-point operations over the rate of a large matrix product of the
-same precision. Twelve minutes on two cores with AMX without the cases of 64 pictures; rows are written as they come.
+same precision. Twelve minutes on two cores with AMX without the cases of 64 pictures; each case is kept as it is done.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.full_size import SIZES, Size, full_size, ours, pictures, plain_loop
-from benchmarks.pages import commit
-from benchmarks.timing import interleaved, machine
+from benchmarks.pages import conditions, left_out, options, publish
+from benchmarks.rows import Cell, Rows
+from benchmarks.timing import interleaved
 from ladic.acceleration import DTYPES
 from ladic.captioner import LatentDiffusionCaptioner
 
-PAGE = Path(__file__).parent / "results" / "generation.md"
 CASES = ((1, 5), (8, 5), (1, 34), (8, 34), (64, 5), (64, 34))
 """Pictures at a time, and steps."""
 LONGEST = 64 * 5
@@ -35,25 +33,23 @@ VARIANTS: tuple[tuple[Literal["fp32", "bf16"], bool], ...] = (("fp32", False), (
 """Precision, and whether parts are compiled."""
 
 
-def main() -> None:
-    """Measures and writes the page, case by case."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="in turn, after one to warm up")
-    parser.add_argument("--size", choices=SIZES, default="paper")
-    parser.add_argument("--cases", nargs="+", default=[f"{batch}x{steps}" for batch, steps in CASES], metavar="BxS")
-    parser.add_argument("--page", type=Path, default=PAGE)
-    options = parser.parse_args()
+def main(argv: list[str] | None = None) -> None:
+    """Measures what isn't there yet and writes the page."""
+    parser = options(__doc__ or "", "generation", precision=None, batch=None, rounds=3)
+    names = [f"{batch}x{steps}" for batch, steps in CASES]
+    parser.add_argument("--cases", nargs="+", default=names, choices=names, metavar="BxS", help="pictures and steps")
+    given = parser.parse_args(argv)
+    rows = Rows(given.work / "rows.jsonl", size=given.size, rounds=given.rounds)
+    cells: list[Cell] = [{"case": case} for case in given.cases]
+    left = rows.fill(cells, lambda cell: measured(cell["case"], given.rounds, SIZES[given.size]), given.minutes)
+    write(given, [line for cell in cells if (line := rows.get(cell)) is not None], left)
+
+
+def measured(case: str, rounds: int, size: Size) -> dict[str, Any]:
+    """Rows of the table, one a variant, and rates of large products just before."""
+    batch, steps = map(int, case.split("x"))
     peaks = {name: matmul_peak(DTYPES[name]) for name in ("fp32", "bf16")}
-    rows: list[str] = []
-    for case in options.cases:
-        batch, steps = map(int, case.split("x"))
-        rows += measured(batch, steps, options.rounds, SIZES[options.size], peaks)
-        print("\n".join(rows[-len(VARIANTS) :]), flush=True)
-        write(options.page, rows, peaks, options.cases)
-
-
-def measured(batch: int, steps: int, rounds: int, size: Size, peaks: dict[str, float]) -> list[str]:
-    """Rows of the table, one a variant."""
+    torch._dynamo.reset()  # or the models of several cases together reach the limit of how often it compiles
     images, ids = pictures(batch, size)
     exact = full_size(steps, size=size)
     flops = counted(exact, images[:1]) * batch
@@ -86,7 +82,7 @@ def measured(batch: int, steps: int, rounds: int, size: Size, peaks: dict[str, f
     if "plain" in times:
         slow, cold = times["plain"] / batch, "1, cold" if long else rounds
         rows.insert(0, f"| {batch} | {steps} | {2 * steps} | plain loop, fp32 | {slow:.3f} | 1 | | | | {cold} |")
-    return rows
+    return {"rows": rows, "peaks": peaks}
 
 
 def counted(model: LatentDiffusionCaptioner, image: Tensor) -> int:
@@ -97,36 +93,40 @@ def counted(model: LatentDiffusionCaptioner, image: Tensor) -> int:
     return counter.get_total_flops()
 
 
-def matmul_peak(dtype: torch.dtype, size: int = 4096, rounds: int = 10) -> float:
+def matmul_peak(dtype: torch.dtype, size: int = 4096, rounds: int = 10, device: str = "cpu") -> float:
     """Floating-point operations a second of a matrix product."""
-    left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
-    seconds = interleaved({"product": lambda: left @ right}, rounds)["product"]
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    seconds = interleaved({"product": lambda: left @ right}, rounds, device=device)["product"]
     return 2 * size**3 / seconds
 
 
-def write(page: Path, rows: list[str], peaks: dict[str, float], cases: list[str]) -> None:
-    """The page so far."""
-    lines = [
+def write(given: argparse.Namespace, lines: Sequence[dict[str, Any]], left: Sequence[Cell]) -> None:
+    """The page."""
+    rates = [
+        f"{line['cell']['case']}: {line['peaks']['fp32'] / 1e9:.0f} and {line['peaks']['bf16'] / 1e9:.0f}"
+        for line in lines
+    ]
+    page = [
         "# Generation",
         "",
-        f"`python -m benchmarks.generation --cases {' '.join(cases)}`:",
-        "the paper's model at full size (ViT-B/16 at 224 pixels, 24 positions, a",
+        "`python -m benchmarks.generation`: the paper's model at full size (ViT-B/16 at 224 pixels, 24 positions, a",
         "diffuser of 12 layers and width 1536, BERT-base), random weights, guided; medians, alternatives in turn.",
         "The plain loop runs the ViT twice and makes all keys and values anew in every step, as the released code.",
         "",
-        f"- {machine()}; seed 0; commit {commit()}; {datetime.date.today().isoformat()}",
-        f"- large matrix products run at {peaks['fp32'] / 1e9:.0f} GFLOP/s in fp32, {peaks['bf16'] / 1e9:.0f} in bf16",
+        conditions("fp32 and bf16", "seed 0", f"{given.size} sizes", lines=lines),
+        f"- large matrix products, GFLOP/s in fp32 and in bf16, before each case: {'; '.join(rates)}",
         "",
         "| pictures at a time | steps | NFE | | s a picture | times as fast | GFLOP a picture | over the limit "
         "| latents apart | rounds |",
         "|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|",
-        *rows,
+        *(row for line in lines for row in line["rows"]),
         "",
         '"Over the limit": the time, over that of as many operations at the rate of large products in that precision.',
-        f"Beyond {LONG} pictures times steps there is one round, and the plain loop isn't warmed up for it.",
-        '"Apart": norm of the difference of the latents over their norm, from the plain loop, else from fp32.',
+        f"Beyond {LONG} pictures times steps there is one round, and the plain loop isn't warmed up for it; beyond",
+        f'{LONGEST} it is not waited for. "Apart": norm of the difference of the latents over their norm, from the',
+        "plain loop, else from fp32.",
     ]
-    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    publish(given.page, [*page, *left_out([cell["case"] for cell in left])])
 
 
 if __name__ == "__main__":

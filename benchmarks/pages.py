@@ -18,7 +18,10 @@ WORK = Path("runs")
 def commit() -> str:
     """Short hash of what is checked out, with "-dirty" where files are changed; empty outside a checkout."""
     words = ["git", "-C", str(RESULTS), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+    try:
+        return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:  # no git
+        return ""
 
 
 def conditions(*facts: str, lines: Iterable[Mapping[str, Any]] = ()) -> str:

@@ -71,10 +71,12 @@ class Training:
         batch: pictures.
         length: positions of a caption.
         dropout: of the diffuser and the text model's, as in the released code, or none.
+        device: type of what it trains on.
     """
 
-    def __init__(self, size: Size, batch: int, length: int = 24, dropout: bool = True) -> None:
+    def __init__(self, size: Size, batch: int, length: int = 24, dropout: bool = True, device: str = "cpu") -> None:
         torch.manual_seed(0)
+        self.device = device
         share = 0.1 if dropout else 0.0
         released: dict[str, Any] = {"time": "sinusoids_norm", "time_entries": 1000, "norm_eps": 1e-12, "dropout": share}
         space = text_space(size, length, special_token=".", normalizer_eps=0.0, encoder_dropout=dropout)
@@ -84,10 +86,12 @@ class Training:
             diffuser(size, **released),
             DilatedSchedule(LinearSchedule(num_steps=1000), training=4.0),
             null_image="zeros",
-        ).train()
-        self.images, ids = pictures(batch, size)
+        )
+        self.model.train().to(device)
+        self.images, ids = pictures(batch, size, device=device)
         words = CAPTION.split()
-        self.text = space.tokenize([" ".join(words[: 3 + i % len(words)]) for i in range(batch)])
+        text = space.tokenize([" ".join(words[: 3 + i % len(words)]) for i in range(batch)])
+        self.text = TokenBatch(text.input_ids.to(device), text.attention_mask.to(device))
         with torch.no_grad():
             tokens = torch.cat([self.model.image_encoder(some) for some in self.images.split(8)])
         self.batch: CaptionBatch = {
@@ -99,17 +103,23 @@ class Training:
 
     @functools.cached_property
     def optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-        """The plain one and ours, which share their moments: two sets of them would be another 2.7 GB."""
+        """The plain one and ours, which share their moments on a CPU: two sets of them would be another 2.7 GB."""
         plain = plain_optimizer(self.model)
         fused = torch.optim.AdamW(parameter_groups(self.model, "all"), lr=5e-5, weight_decay=0.01, fused=True)
-        fused.state = plain.state
+        if self.device == "cpu":  # a fused one on a GPU counts its steps there
+            fused.state = plain.state
         return plain, fused
+
+    @functools.cached_property
+    def drawn(self) -> dict[bool, StepDraws]:
+        """Random numbers of plain steps, made once: they come from the CPU, which a GPU would wait for."""
+        return {conditioned: self.draws(conditioned) for conditioned in (False, True)}
 
     def plain(self, conditioned: bool, precision: str = "fp32") -> None:
         """A plain step, with or without the pass of the earlier estimate."""
         optimizer = self.optimizers[0]
-        with autocast(precision):
-            loss = plain_loss(self.model, self.images, self.text, self.draws(conditioned))
+        with autocast(precision, self.device):
+            loss = plain_loss(self.model, self.images, self.text, self.drawn[conditioned])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -117,7 +127,7 @@ class Training:
     def ours(self, precision: str) -> None:
         """A step of ours, as Lightning takes it in "32-true" or "bf16-mixed"."""
         optimizer = self.optimizers[1]
-        with autocast(precision):
+        with autocast(precision, self.device):
             loss = self.model.losses(self.batch)["loss"]
         optimizer.zero_grad()
         loss.backward()
@@ -137,7 +147,9 @@ class Training:
         """The released code's random numbers, with its coin for the batch as given."""
         space, rows = self.model.latent_space, len(self.images)
         draws = released_draws(rows, space.length, space.width)
-        return dataclasses.replace(draws, conditioned=torch.arange(rows if conditioned else 0))
+        draws = dataclasses.replace(draws, conditioned=torch.arange(rows if conditioned else 0))
+        drawn = {name: value.to(self.device) for name, value in vars(draws).items() if value is not None}
+        return StepDraws(**drawn)
 
     def apart(self) -> float:
         """Largest relative difference between the losses of both on two rows, in float32 and without dropout."""
@@ -147,7 +159,7 @@ class Training:
         self.model.eval()
         differences = []
         for conditioned in (False, True):
-            drawn, kept = self.draws(conditioned), torch.zeros(rows, dtype=torch.bool)
+            drawn, kept = self.draws(conditioned), torch.zeros(rows, dtype=torch.bool, device=self.device)
             draws = StepDraws(kept, drawn.times[:rows], drawn.noise[:rows], drawn.conditioned[:rows])
             with torch.no_grad():
                 few["image_tokens"] = self.model.image_encoder(self.images[:rows])  # not rounded to the cache's fp16

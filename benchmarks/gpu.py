@@ -33,7 +33,7 @@ from benchmarks.full_size import (
     text_space,
 )
 from benchmarks.generation import counted, matmul_peak
-from benchmarks.pages import commit, left_out, options, publish, table
+from benchmarks.pages import left_out, options, publish, table
 from benchmarks.rows import Cell, Rows
 from benchmarks.timing import interleaved, machine
 from benchmarks.training_step import HALF, WITH, WITHOUT, Training
@@ -200,15 +200,15 @@ class Bench:
 
 
 def write(given: Namespace, lines: Sequence[dict[str, Any]], left: Sequence[Cell]) -> None:
-    """The page."""
-    commits, dates = (", ".join(dict.fromkeys(line[name] for line in lines)) or commit() for name in ("commit", "date"))
+    """The page, from at least one setting."""
+    commits, dates = (", ".join(dict.fromkeys(line[name] for line in lines)) for name in ("commit", "date"))
     page = [
         "# On one GPU",
         "",
         "`python -m benchmarks.gpu`: the paper's model at full size (ViT-B/16 at 224 pixels, 24 positions, a diffuser",
         "of 12 layers and width 1536, BERT-base; 768 wide where it says so), random weights, from pixels to strings.",
         "",
-        f"- {machine(given.device)}; seed 0; {given.size} sizes; commit {commits}; {dates}",
+        f"- {lines[0]['cell']['machine']}; seed 0; {given.size} sizes; commit {commits}; {dates}",
         f"- medians of {given.rounds} rounds after two to warm up, alternatives in turn",
     ]
     found = {what: [line for line in lines if line["cell"]["what"] == what] for what in (PEAK, "generation", "versus")}
@@ -223,7 +223,14 @@ def write(given: Namespace, lines: Sequence[dict[str, Any]], left: Sequence[Cell
     for line in lines:
         if line["cell"]["what"] == "training":
             page += ["", "## A training step", "", *training_table(line)]
-    publish(given.page, [*page, *left_out([" ".join(map(str, cell.values())) for cell in left])])
+    publish(given.page, [*page, *left_out([in_words(cell) for cell in left])])
+
+
+def in_words(cell: Cell) -> str:
+    """A setting, for those that the time was too short for."""
+    words = [str(cell["what"])]
+    words += [f"of {cell[name]} {unit}" for name, unit in (("batch", "pictures"), ("length", "tokens")) if name in cell]
+    return " ".join([*words, *(["compiled"] if cell.get("compiled") else [])])
 
 
 def generation_table(lines: Sequence[dict[str, Any]], peaks: dict[str, float] | None) -> list[str]:

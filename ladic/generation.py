@@ -26,9 +26,8 @@ from ladic.rounding.denoiser import RoundedDenoiser
 from ladic.targets import Target
 from ladic.types import StepFn
 
-THREADS = min(16, os.cpu_count() or 1)
-ROWS_EACH = 16
-"""Rows of noise that make a thread worth its while."""
+MOST_THREADS, ROWS_EACH = 16, 16
+"""Threads that draw noise, and rows that make one worth its while."""
 
 
 @dataclass(frozen=True)
@@ -112,28 +111,30 @@ class SeededNoise:
     def __init__(self, seeds: list[int], shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.shape, self.device = shape, device
+        self.gpu = torch.device(device).type == "cuda"
+        # A GPU would wait for noise; a CPU has other work for its cores.
+        self.threads = max(1, min(os.cpu_count() or 1, MOST_THREADS, len(seeds) // ROWS_EACH)) if self.gpu else 1
 
     def draw(self) -> Tensor:
         """(B, *shape)."""
-        gpu = torch.device(self.device).type == "cuda"
         # From pinned memory, for a copy from any other waits until the GPU is through with what came before it.
-        noise = torch.empty(len(self.generators), *self.shape, pin_memory=gpu)
-        workers = min(THREADS, len(noise) // ROWS_EACH) if gpu else 1  # a GPU would wait; a CPU works meanwhile
-        if workers < 2:
-            self._fill(noise, 0, 1)
+        noise = torch.empty(len(self.generators), *self.shape, pin_memory=self.gpu)
+        inference = torch.is_inference_mode_enabled()  # of this thread
+
+        def share(first: int) -> None:
+            with torch.inference_mode(inference):
+                self._fill(noise, first)
+
+        if self.threads == 1:
+            self._fill(noise, 0)
         else:
-            inference = torch.is_inference_mode_enabled()  # of this thread
-
-            def share(first: int) -> None:
-                with torch.inference_mode(inference):
-                    self._fill(noise, first, workers)
-
-            with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(share, range(workers)))
+            with ThreadPoolExecutor(self.threads) as pool:
+                list(pool.map(share, range(self.threads)))
         return noise.to(self.device, non_blocking=True)
 
-    def _fill(self, noise: Tensor, first: int, step: int) -> None:
-        for row in range(first, len(noise), step):
+    def _fill(self, noise: Tensor, first: int) -> None:
+        """Every so many rows, one thread's share."""
+        for row in range(first, len(noise), self.threads):
             noise[row].normal_(generator=self.generators[row])
 
 

@@ -11,7 +11,7 @@ import torch
 import yaml
 from tiny_run import tiny_config, write_config
 
-from benchmarks import memory, paragraph_study, scaling, training_profile, training_step, versus_ar
+from benchmarks import generation, gpu, memory, pages, paragraph_study, scaling, training_profile, training_step, versus_ar
 from benchmarks.blip import blip, captioning, in_mode
 from benchmarks.full_size import (
     SIZES,
@@ -173,6 +173,41 @@ def test_the_page_of_a_training_step(drive, monkeypatch):
     apart = float(re.search(r"earlier estimates: (\S+) at most", page)[1])
     assert apart < 1e-5
     assert page.count("ours, bf16") == page.count("ours, fp32") == 2
+
+
+def test_generation_keeps_its_cases_and_counts_against_the_plain_loop(drive, monkeypatch):
+    page = drive(generation, "--rounds=1", "--cases", "1x5")
+    rows = [row for row in table_rows(page, 10) if row[3] != "plain loop, fp32"]
+    assert [row[3] for row in rows] == ["fp32", "bf16", "bf16, compiled"]
+    assert float(rows[0][8]) < 1e-5
+    monkeypatch.setattr(generation, "measured", None)
+    assert drive(generation, "--rounds=1", "--cases", "1x5") == page
+
+
+def test_the_page_of_a_gpu_on_a_processor(drive, monkeypatch):
+    monkeypatch.setattr(gpu, "LENGTHS", (5, 8))
+    monkeypatch.setattr(gpu, "STEPS", (2, 3))
+    page = drive(gpu, "--device=cpu", "--batches", "1", "2", "3", "--rounds=1")
+    assert {row[:2] == ["1", "2"] for row in table_rows(page, 9)} == {True, False}
+    for row in (line.strip("| ").split(" | ") for line in page.splitlines() if "| fp32 |" in line):
+        assert float(row[-1]) < 1e-5
+    assert page.count("guided, compiled") == 2
+    assert "losses apart in fp32" in page
+    assert "Not measured" not in page
+    later = drive(gpu, "--device=cpu", "--batches", "1", "2", "9", "--rounds=1", "--minutes=0")
+    assert "Not measured for lack of time: versus of 9 pictures of 5 tokens, versus of 9" in later
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_benchmark_says_so(capsys):
+    with pytest.raises(SystemExit):
+        gpu.main([])
+    assert "--device cuda: PyTorch sees no GPU; give --device cpu --size toy" in capsys.readouterr().err
+
+
+def test_without_git_a_page_names_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert pages.commit() == ""
 
 
 def here(function, **arguments):

@@ -109,6 +109,11 @@ def test_fitting_a_space_gives_its_statistics_and_reports_reconstruction(cli, co
     assert torch.equal(trained.head.vocabulary, stored["head.vocabulary"])
 
 
+def test_a_space_is_fitted_on_a_device_that_there_is(cli, config, tmp_path):
+    done = cli("fit-space", "-c", config, "--output", tmp_path / "a.safetensors", "--device=abacus")
+    assert "--device abacus: " in error_line(done.stderr)
+
+
 def test_statistics_are_those_of_ordinary_words_or_of_all(cli, config, tmp_path):
     words = ["--captions=20", "--head-steps=0"]
     for name in ("drop", "keep"):

@@ -142,6 +142,17 @@ def test_seeds_fit_torch_and_differ(keys: list[tuple[int, int, int]]) -> None:
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
+@pytest.mark.parametrize("inference", [False, True])
+def test_threads_draw_the_same_noise(inference: bool) -> None:
+    alone, together = (SeededNoise([3, 1, 4, 1, 5], (6, 7)) for _ in range(2))
+    together.threads = 3
+    with torch.inference_mode(inference):
+        for _ in range(2):
+            drawn = alone.draw()
+            assert torch.equal(drawn, together.draw())
+            assert drawn.std() > 0.5
+
+
 def test_noise_rows_have_generators_of_their_own_and_go_on_drawing() -> None:
     def rows(seeds: list[int]) -> list[Tensor]:
         noise = SeededNoise(seeds, (50, 40))

@@ -141,6 +141,12 @@ def test_a_frozen_encoder_keeps_its_statistics_and_weights_while_the_model_aroun
         assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
 
 
+def test_pictures_follow_the_weights_to_their_device_and_precision() -> None:
+    encoder = ConvEncoder(width=8).to("meta", torch.bfloat16)
+    tokens = encoder(pictures(encoder))
+    assert (tokens.device.type, tokens.dtype) == ("meta", torch.bfloat16)
+
+
 def test_an_encoder_that_is_not_frozen_trains_and_repeats_itself_in_eval_mode() -> None:
     for encoder in encoders(frozen=False):
         encoder.train()

@@ -112,6 +112,32 @@ def test_wrong_words_are_told(cli, write, words, complaint):
     assert complaint in error_line(done.stderr)
 
 
+def test_the_command_may_say_where_how_long_and_with_which_flags_beside_the_files(cli, write, tmp_path):
+    rows = {"a": {"flags": ["--data.batch_size=8"]}, "b": {"minutes": 5}}
+    file = write(minutes=30, flags=["--data.batch_size=4"], rows=rows)
+    words = [f"--output={tmp_path}/gpu", "--minutes=2.5", "--flags=--data.batch_size=16 '--model.seed= 1'"]
+    first, second = cli("sweep", file, "--dry-run", *words).stdout.splitlines()
+    assert f"--trainer.default_root_dir={tmp_path}/gpu/a/seed-0" in first
+    assert "--trainer.max_time=00:00:02:30" in first
+    assert "--data.batch_size=4 --data.batch_size=16 '--model.seed= 1' --data.batch_size=8" in first
+    assert "--trainer.max_time=00:00:05:00" in second, "a row's own minutes are its own"
+    told = cli("sweep", file, "--array", *words).stdout
+    assert shlex.join(words) in told
+
+
+@pytest.mark.parametrize(
+    ("word", "complaint"),
+    [
+        ("--minutes=0", "minutes=0.0: accepted is a number of minutes of training, at least a second"),
+        ("--flags='--a=1", "--flags '--a=1: No closing quotation; accepted are flags as --NAME=VALUE"),
+        ("--flags=a", "flags='a': accepted is a list of flags as '--NAME=VALUE'"),
+        ("--output=", "output='': accepted is a folder for the runs"),
+    ],
+)
+def test_what_the_command_says_beside_the_file_is_checked_as_well(cli, write, word, complaint):
+    assert complaint in error_line(cli("sweep", write(), word).stderr)
+
+
 def test_no_file_and_no_yaml(cli, tmp_path):
     assert "give a YAML file with 'rows:'" in error_line(cli("sweep", tmp_path / "none.yaml").stderr)
     (tmp_path / "bad.yaml").write_text("rows: [")

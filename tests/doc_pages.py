@@ -40,6 +40,7 @@ SMALLER = {
     "fit-space": "--captions=64 --head-steps=0",
     "pretrain-image": "--steps=2 --batch-size=4 --least=0.2",
     "fit-phrases": "--least=0.2 --steps=2",
+    "fit-words": "--least=1",
     "convert": "--tokenizer=vocab.txt --text-heads=4 --image-heads=4 --diffuser-heads=8",  # released weights, but small
     "export": "--format=onnx",  # both formats: tests/test_export.py
     "demo": None,  # runs the commands above at full size

@@ -11,7 +11,17 @@ import torch
 import yaml
 from tiny_run import tiny_config, write_config
 
-from benchmarks import generation, gpu, memory, pages, paragraph_study, scaling, training_profile, training_step, versus_ar
+from benchmarks import (
+    generation,
+    gpu,
+    memory,
+    pages,
+    paragraph_study,
+    scaling,
+    training_profile,
+    training_step,
+    versus_ar,
+)
 from benchmarks.blip import blip, captioning, in_mode
 from benchmarks.full_size import (
     SIZES,

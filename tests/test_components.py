@@ -16,6 +16,7 @@ from ladic.phrases import PhraseDetector
 from ladic.rerank import CandidateSelector, Evidence
 from ladic.spec import Buildable
 from ladic.types import ImagePreprocess
+from ladic.word_shares import WordShares
 
 TINY_TOWER = {
     "model_type": "clip_vision_model",
@@ -37,6 +38,13 @@ RELEASED: dict[str, Any] = {
 def embedding_space(**kwargs: Any) -> C.EmbeddingLatentSpace:
     config = {**testing.TINY_BERT, "vocab_size": len(testing.tiny_text_space().tokenizer)}
     return C.EmbeddingLatentSpace(config=config, tokenizer=testing.tiny_tokenizer(), length=12, **kwargs)
+
+
+def word_shares() -> str:
+    """A file of words for tokens of width 6."""
+    file = Path(tempfile.mkdtemp()) / "words.safetensors"
+    WordShares.fit(torch.randn(3, 6), [["a dog"], ["a cat"], ["a"]], least=1, ridge=1.0).save(file)
+    return str(file)
 
 
 def phrases() -> str:
@@ -82,6 +90,7 @@ TINY: dict[type, list[Callable[[], Buildable]]] = {
         lambda: embedding_space(special_token="."),
         lambda: embedding_space(normalize=False, reassign=False),
     ],
+    rerank.ExpectedCiderSelector: [lambda: rerank.ExpectedCiderSelector(word_shares())],
     rerank.PhraseSelector: [lambda: rerank.PhraseSelector(phrases())],
     rerank.ClipSelector: [lambda: rerank.ClipSelector(*tiny_clip(Path(tempfile.mkdtemp())))],
     rerank.MinimumBayesRiskSelector: [rerank.MinimumBayesRiskSelector, lambda: rerank.MinimumBayesRiskSelector(2)],

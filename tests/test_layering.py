@@ -20,6 +20,7 @@ PLAIN = tuple(
         "infill",
         "rerank",
         "phrases",
+        "word_shares",
         "reconstruction",
         "draws",
         "clamping",

@@ -16,8 +16,8 @@ class WeightAverage(WeightAveraging):
     """average = decay * average + (1 - decay) * weights, after every step (Polyak & Juditsky 1992).
 
     Lightning's ``EMAWeightAveraging``, which this can stand for, averages frozen weights too, one tensor after the
-    other: with a text model beside a small denoiser, a sixth of the time of a step on a CPU. Buffers are copied. As there
-    the average begins with the first step's weights, not with those before a student took its teacher's.
+    other: with a text model beside a small denoiser, a sixth of the time of a step on a CPU. Buffers are copied. As
+    there the average begins with the first step's weights, not with those before a student took its teacher's.
 
     Args:
         decay: from 0 to below 1; it looks back about 1 / (1 - decay) steps.

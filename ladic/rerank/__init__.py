@@ -1,8 +1,10 @@
 """Choosing one caption among candidates, or several."""
 
 from ladic.rerank.base import CandidateSelector, Evidence
+from ladic.rerank.bound import EncoderBoundSelector
 from ladic.rerank.clip import ClipSelector
 from ladic.rerank.diverse import best, diverse
+from ladic.rerank.expected import ExpectedCiderSelector
 from ladic.rerank.first import FirstSelector
 from ladic.rerank.mbr import MinimumBayesRiskSelector
 from ladic.rerank.phrases import PhraseSelector
@@ -15,7 +17,9 @@ __all__ = [
     "CandidateSelector",
     "CiderUtility",
     "ClipSelector",
+    "EncoderBoundSelector",
     "Evidence",
+    "ExpectedCiderSelector",
     "FirstSelector",
     "MinimumBayesRiskSelector",
     "PhraseSelector",

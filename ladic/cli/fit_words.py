@@ -1,0 +1,62 @@
+"""``ladic fit-words``: which words a picture's captions would have, for ``ExpectedCiderSelector``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ladic.cli.parser import LineParser
+from ladic.errors import UsageError
+
+
+def main(argv: list[str]) -> None:
+    """Solves the regression on the training split and says what it explains on the validation split."""
+    parser = LineParser("ladic fit-words", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("-c", "--config", required=True, help="configuration with the encoder and the datamodule")
+    parser.add_argument("--output", required=True, type=Path, help="file to write (.safetensors)")
+    parser.add_argument("--least", type=int, default=20, help="pictures that a word must be in (default %(default)s)")
+    parser.add_argument(
+        "--ridge", type=float, default=0.3, help="regularisation, as a part of the pictures (default %(default)s)"
+    )
+    parser.add_argument("--batch-size", type=int, default=64, help="pictures that are read at a time")
+    parser.add_argument("overrides", nargs="*", help="flags for the configuration, after --; --data.features=DIR helps")
+    options = parser.parse_args(argv)
+    if options.output.suffix != ".safetensors":
+        raise UsageError(f"--output {options.output}: the name must end in .safetensors")
+    if not options.ridge > 0:
+        raise UsageError(f"--ridge {options.ridge:g}: need more than 0")
+    for name in ("least", "batch_size"):
+        if getattr(options, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: need at least 1")
+
+    import torch
+
+    from ladic.cli.fit_phrases import TokenReader
+    from ladic.cli.lightning_cli import model_part, parse, spec_of
+    from ladic.components import ImageEncoder
+    from ladic.datamodules import CaptionDataModule
+    from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize_all
+    from ladic.spec import build
+    from ladic.word_shares import WordShares, pooled
+
+    config = parse(["-c", options.config, *options.overrides])
+    encoder = build(model_part(config, "image_encoder"), ImageEncoder)
+    datamodule = build(spec_of(config.data), CaptionDataModule)
+
+    def read(split: str) -> tuple[torch.Tensor, list[list[str]]]:
+        reader = TokenReader(datamodule, encoder, split)
+        rows = range(len(reader))
+        starts = range(0, len(reader), options.batch_size)
+        features = [pooled(reader.tokens(list(rows[start : start + options.batch_size]))) for start in starts]
+        return torch.cat(features), [ptb_tokenize_all(reader.captions(row)) for row in rows]
+
+    features, captions = read("train")
+    model = WordShares.fit(features, captions, options.least, options.ridge)
+    model.save(options.output)
+    print(f"fit-words: {len(captions)} pictures, {len(model.words)} words")
+    features, captions = read("val")
+    explained = model.explained(features, captions)
+    print(f"validation: {100 * explained:.1f} % of what words' shares vary by is told by the picture")
+    print(
+        f"wrote {options.output}; use it with --model.selector=ExpectedCiderSelector "
+        f"--model.selector.words={options.output}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ladic.sweep.results import Result, about, cell, gather
 
 COSTS = ("seconds_per_image", "nfe_per_image", "trained_parameters", "steps")
 SHOWN = {"seconds_per_image": "s a picture", "nfe_per_image": "NFE", "trained_parameters": "trained parameters"}
-PICTURES = 10
+PICTURES = 5
 
 
 def finished(doc: str, name: str) -> tuple[argparse.Namespace, Sweep, list[Result]]:
@@ -45,11 +46,14 @@ def finished(doc: str, name: str) -> tuple[argparse.Namespace, Sweep, list[Resul
 
 def head(title: str, name: str, options: argparse.Namespace, sweep: Sweep, results: Sequence[Result]) -> list[str]:
     """The first lines of a page, up to what the numbers say."""
+    given = {flag: getattr(options, flag) for flag in ("output", "minutes", "flags")}
+    command = shlex.join(["ladic", "sweep", str(options.sweep)])
+    command += "".join(f" --{flag} {shlex.quote(f'{value}')}" for flag, value in given.items() if value is not None)
     return [
         f"# {title}",
         "",
-        f"Made by `python -m benchmarks.{name}` after `ladic sweep {options.sweep}`; one row alone:",
-        f"`ladic sweep {options.sweep} --only ROW`. What a row is stands in that file.",
+        f"Made by `python -m benchmarks.{name}` after `{command}`;",
+        "one row alone: the same with `--only ROW`. What a row is stands in that file.",
         "",
         *about(sweep, len(sweep.runs()), results),
         "",

@@ -15,6 +15,7 @@ from ladic.metrics.functional.cider import DocumentFrequencies
 from ladic.rounding import TrigramModel
 from ladic.sweep import read_sweep
 from ladic.testing import tiny_text_space
+from ladic.word_shares import WordShares
 
 SWEEPS = {name: file for name, file in find_configs().items() if name.endswith("_study")}
 BASE = "study/sizes"
@@ -38,6 +39,8 @@ def stand_ins(tmp_path_factory):
     AnalogBitsLatentSpace(TOKENIZER, length=12).save_fit(folder / "bits.safetensors")
     (folder / "tokenizer.json").write_text(TOKENIZER)
     DocumentFrequencies.from_references([["a red circle"], ["a blue square"]]).save(folder / "frequencies.json.gz")
+    words = WordShares.fit(torch.randn(2, 8), [["a red circle"], ["a blue square"]], least=1, ridge=1.0)
+    words.save(folder / "words.safetensors")
     TrigramModel.count(torch.tensor([[1, 7, 8, 2]]), torch.tensor([4])).save(folder / "ngrams.safetensors")
     return {"folder": folder, **karpathy_tree(folder)["init_args"]}
 
@@ -45,6 +48,11 @@ def stand_ins(tmp_path_factory):
 def by_cider(config):
     """Whether candidates are chosen by CIDEr-D."""
     return config.get("model.selector.utility") == "CiderUtility"
+
+
+def by_words(config):
+    """Whether candidates are chosen by the words of the picture."""
+    return config.get("model.selector") == "ExpectedCiderSelector"
 
 
 def flags(stand_ins, config):
@@ -64,6 +72,7 @@ def flags(stand_ins, config):
         "model.denoiser.num_heads": 2,
         "model.denoiser.image_width": "null",
         **({"model.selector.utility.frequencies": folder / "frequencies.json.gz"} if by_cider(config) else {}),
+        **({"model.selector.words": folder / "words.safetensors"} if by_words(config) else {}),
         **({"model.rounding.ngrams": folder / "ngrams.safetensors"} if "model.rounding" in config else {}),
         "data.annotations": stand_ins["annotations"],
         "data.images": stand_ins["images"],

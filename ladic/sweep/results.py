@@ -185,7 +185,7 @@ def as_markdown(sweep: Sweep, asked: int, results: Sequence[Result], words: str,
 
 def about(sweep: Sweep, asked: int, results: Sequence[Result]) -> list[str]:
     """What every published number has to name."""
-    minutes = dict.fromkeys(row.minutes for row in sweep.rows)
+    minutes = dict.fromkeys(result.run.row.minutes for result in results)
     seeds = sorted({result.run.seed for result in results})
     versions = dict.fromkeys(
         ", ".join(f"{name} {number}" for name, number in result.facts.get("versions", {}).items()) for result in results

@@ -142,7 +142,7 @@ def test_a_frozen_encoder_keeps_its_statistics_and_weights_while_the_model_aroun
 
 
 def test_pictures_follow_the_weights_to_their_device_and_precision() -> None:
-    encoder = ConvEncoder(width=8).to("meta", torch.bfloat16)
+    encoder = ConvEncoder(image_size=16, channels=(8, 8)).to("meta", torch.bfloat16)
     tokens = encoder(pictures(encoder))
     assert (tokens.device.type, tokens.dtype) == ("meta", torch.bfloat16)
 

@@ -46,7 +46,7 @@ class ExpectedCiderSelector(EncoderBoundSelector):
         index, squares = self.shares.index, self.shares.rarity.cpu().square()
         gains = (squares * shares).tolist()
         known, unknown = squares.tolist(), self.shares.unknown**2
-        scores = []
+        scores: list[list[float]] = []
         for row, captions in zip(gains, candidates, strict=True):
             scores.append([])
             for caption in ptb_tokenize_all(captions):

@@ -38,6 +38,7 @@ from benchmarks.peak import Memory, peak
 from benchmarks.plain_training import plain_loss
 from benchmarks.rows import Rows
 from benchmarks.training_step import Training
+from ladic import captioner_base
 from ladic.datamodules.shapes import Scene, SceneObject, check
 from ladic.draws import StepDraws
 
@@ -186,6 +187,9 @@ def test_the_page_of_a_training_step(drive, monkeypatch):
 
 
 def test_generation_keeps_its_cases_and_counts_against_the_plain_loop(drive, monkeypatch):
+    monkeypatch.setattr(
+        captioner_base, "compile_parts", lambda model: None
+    )  # half a minute; tests/test_acceleration.py
     page = drive(generation, "--rounds=1", "--cases", "1x5")
     rows = [row for row in table_rows(page, 10) if row[3] != "plain loop, fp32"]
     assert [row[3] for row in rows] == ["fp32", "bf16", "bf16, compiled"]
@@ -195,6 +199,7 @@ def test_generation_keeps_its_cases_and_counts_against_the_plain_loop(drive, mon
 
 
 def test_the_page_of_a_gpu_on_a_processor(drive, monkeypatch):
+    monkeypatch.setattr(captioner_base, "compile_parts", lambda model: None)
     monkeypatch.setattr(gpu, "LENGTHS", (5, 8))
     monkeypatch.setattr(gpu, "STEPS", (2, 3))
     page = drive(gpu, "--device=cpu", "--batches", "1", "2", "3", "--rounds=1")

@@ -158,8 +158,8 @@ def test_keeps_its_kinds_contract(check: Callable[[Any], None], make: Callable[[
 def test_every_public_component_is_among_them() -> None:
     public = {getattr(C, name) for name in C.__all__}
     concrete = {cls for cls in public if issubclass(cls, Buildable) and not inspect.isabstract(cls)}
-    exported = {getattr(rerank, name) for name in rerank.__all__} - {CandidateSelector}
-    selectors = {each for each in exported if isinstance(each, type) and issubclass(each, CandidateSelector)}
+    exported = {each for name in rerank.__all__ if isinstance(each := getattr(rerank, name), type)}
+    selectors = {each for each in exported if issubclass(each, CandidateSelector) and not inspect.isabstract(each)}
     assert concrete | selectors == {cls for base in CHECKS for cls in registered(base)}
 
 

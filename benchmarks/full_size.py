@@ -184,7 +184,7 @@ def pictures(
 def runner(model: LatentDiffusionCaptioner, precision: Literal["fp32", "bf16"] | None = "fp32") -> Run:
     """The function that captions pictures in a precision, "fp32" or "bf16", which the model's weights are held in.
 
-    From pixels to strings: encoding, sampling, decoding.
+    From pixels to strings: encoding, sampling, decoding. None leaves a model as it is, one that is compiled, say.
     """
     if precision is not None:
         model.accelerate(precision)

@@ -22,6 +22,7 @@ from torch import Tensor
 from benchmarks.blip import blip, captioning, in_mode
 from benchmarks.full_size import (
     SIZES,
+    Size,
     at_length,
     diffuser,
     full_size,
@@ -33,7 +34,7 @@ from benchmarks.full_size import (
     text_space,
 )
 from benchmarks.generation import counted, matmul_peak
-from benchmarks.pages import left_out, options, publish, table
+from benchmarks.pages import count, left_out, options, publish, table
 from benchmarks.rows import Cell, Rows
 from benchmarks.timing import interleaved, machine
 from benchmarks.training_step import HALF, WITH, WITHOUT, Training
@@ -50,18 +51,17 @@ NARROW = {"five": 5, "one": 1}
 
 def cells(given: Namespace) -> list[Cell]:
     """Settings, those that matter most first."""
-    one, many, rest = given.batches[0], given.batches[-1], given.batches[:-1]
+    one, some, many = given.batches
     first: list[Cell] = [{"what": PEAK}, {"what": "generation", "batch": one, "compiled": False}]
     first += [{"what": "versus", "batch": batch, "length": LENGTHS[0], "compiled": False} for batch in (one, many)]
-    first += [{"what": "generation", "batch": batch, "compiled": False} for batch in rest[1:]]
-    first += [{"what": "training"}]
+    first += [{"what": "generation", "batch": some, "compiled": False}, {"what": "training"}]
     first += [
         {"what": "versus", "batch": batch, "length": length, "compiled": False}
         for length in LENGTHS[1:]
         for batch in (one, many)
     ]
     first += [{"what": "versus", "batch": one, "length": LENGTHS[0], "compiled": True}]
-    first += [{"what": "generation", "batch": batch, "compiled": True} for batch in (rest[-1], one)]
+    first += [{"what": "generation", "batch": batch, "compiled": True} for batch in (some, one)]
     return [*first, {"what": "versus", "batch": many, "length": LENGTHS[0], "compiled": True}]
 
 
@@ -69,13 +69,15 @@ def main(argv: list[str] | None = None) -> None:
     """Measures what isn't there yet and writes the page."""
     parser = options(__doc__ or "", "gpu", precision=None, batch=None)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to see that it runs")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 256], help="rising; the last against BLIP")
+    parser.add_argument(
+        "--batches", type=count, nargs=3, default=[1, 64, 256], help="rising: of both, of the plain loop, and of BLIP"
+    )
     given = parser.parse_args(argv)
     if given.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: PyTorch sees no GPU; give --device cpu --size toy to see that it runs")
-    rows = Rows(
-        given.work / "rows.jsonl", machine=machine(given.device), size=given.size, rounds=given.rounds
-    )  # fmt: skip
+    if sorted(set(given.batches)) != given.batches:
+        parser.error(f"--batches {' '.join(map(str, given.batches))}: need three numbers that rise")
+    rows = Rows(given.work / "rows.jsonl", machine=machine(given.device), size=given.size, rounds=given.rounds)
     bench = functools.cache(lambda: Bench(given))
     left = rows.fill(cells(given), lambda cell: bench().measured(cell), given.minutes)
     write(given, [line for cell in cells(given) if (line := rows.get(cell)) is not None], left)
@@ -209,7 +211,7 @@ def write(given: Namespace, lines: Sequence[dict[str, Any]], left: Sequence[Cell
         "of 12 layers and width 1536, BERT-base; 768 wide where it says so), random weights, from pixels to strings.",
         "",
         f"- {lines[0]['cell']['machine']}; seed 0; {given.size} sizes; commit {commits}; {dates}",
-        f"- medians of {given.rounds} rounds after two to warm up, alternatives in turn",
+        f"- medians of {given.rounds} rounds after one or two to warm up, alternatives in turn",
     ]
     found = {what: [line for line in lines if line["cell"]["what"] == what] for what in (PEAK, "generation", "versus")}
     peaks = found[PEAK][0] if found[PEAK] else None
@@ -219,7 +221,7 @@ def write(given: Namespace, lines: Sequence[dict[str, Any]], left: Sequence[Cell
     if found["generation"]:
         page += ["", "## Against the plain loop", "", *generation_table(found["generation"], peaks)]
     if found["versus"]:
-        page += ["", "## Against BLIP", "", *versus_table(found["versus"])]
+        page += ["", "## Against BLIP", "", *versus_table(found["versus"], SIZES[given.size])]
     for line in lines:
         if line["cell"]["what"] == "training":
             page += ["", "## A training step", "", *training_table(line)]
@@ -257,10 +259,11 @@ def generation_table(lines: Sequence[dict[str, Any]], peaks: dict[str, float] | 
     ]
 
 
-def versus_table(lines: Sequence[dict[str, Any]]) -> list[str]:
+def versus_table(lines: Sequence[dict[str, Any]], size: Size) -> list[str]:
     """A row for each batch, length and way to compute."""
-    shown = {"wide": f"1536 wide, {STEPS[0]} guided", "compiled": f"1536 wide, {STEPS[0]} guided, compiled"}
-    shown |= {name: f"768 wide, {steps} unguided" for name, steps in NARROW.items()}
+    wide = f"{size.width} wide, {STEPS[0]} guided"
+    shown = {"wide": wide, "compiled": f"{wide}, compiled"}
+    shown |= {name: f"{size.text[0]} wide, {steps} unguided" for name, steps in NARROW.items()}
     rows = []
     for line in sorted(lines, key=lambda line: (line["cell"]["batch"], line["cell"]["length"])):
         seconds, cell = line["seconds"], line["cell"]

@@ -46,14 +46,13 @@ def finished(doc: str, name: str) -> tuple[argparse.Namespace, Sweep, list[Resul
 
 def head(title: str, name: str, options: argparse.Namespace, sweep: Sweep, results: Sequence[Result]) -> list[str]:
     """The first lines of a page, up to what the numbers say."""
-    given = {flag: getattr(options, flag) for flag in ("output", "minutes", "flags")}
-    command = shlex.join(["ladic", "sweep", str(options.sweep)])
-    command += "".join(f" --{flag} {shlex.quote(f'{value}')}" for flag, value in given.items() if value is not None)
+    flags = {flag: getattr(options, flag) for flag in ("output", "minutes", "flags")}
+    given = "".join(f" --{flag}={shlex.quote(f'{value}')}" for flag, value in flags.items() if value is not None)
     return [
         f"# {title}",
         "",
-        f"Made by `python -m benchmarks.{name}` after `{command}`;",
-        "one row alone: the same with `--only ROW`. What a row is stands in that file.",
+        f"Made by `python -m benchmarks.{name}{given}` after `ladic sweep {options.sweep}{given}`;",
+        "one row alone: the same sweep with `--only ROW`. What a row is stands in that file.",
         "",
         *about(sweep, len(sweep.runs()), results),
         "",

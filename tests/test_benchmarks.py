@@ -187,9 +187,8 @@ def test_the_page_of_a_training_step(drive, monkeypatch):
 
 
 def test_generation_keeps_its_cases_and_counts_against_the_plain_loop(drive, monkeypatch):
-    monkeypatch.setattr(
-        captioner_base, "compile_parts", lambda model: None
-    )  # half a minute; tests/test_acceleration.py
+    monkeypatch.setattr(captioner_base, "compile_parts", lambda model: None)  # half a minute
+    monkeypatch.setattr(generation, "matmul_peak", lambda dtype: 1e12)
     page = drive(generation, "--rounds=1", "--cases", "1x5")
     rows = [row for row in table_rows(page, 10) if row[3] != "plain loop, fp32"]
     assert [row[3] for row in rows] == ["fp32", "bf16", "bf16, compiled"]
@@ -218,6 +217,14 @@ def test_without_a_gpu_its_benchmark_says_so(capsys):
     with pytest.raises(SystemExit):
         gpu.main([])
     assert "--device cuda: PyTorch sees no GPU; give --device cpu --size toy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["1", "0", "256"], ["1", "256"], ["1", "x", "2"], ["1", "1", "2"]])
+def test_batches_of_the_gpus_page_are_three_that_rise(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        gpu.main(["--device=cpu", "--size=toy", "--batches", *words])
+    assert stop.value.code == 2
+    assert "--batches" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_without_git_a_page_names_no_commit(monkeypatch):

@@ -12,6 +12,8 @@ from ladic.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ladic.cli.token_reader import TokenReader
+
 
 def main(argv: list[str]) -> None:
     """Trains the detector on the training split and says how well it does on the validation split."""
@@ -34,6 +36,7 @@ def main(argv: list[str]) -> None:
     import torch
 
     from ladic.cli.lightning_cli import model_part, parse, spec_of
+    from ladic.cli.token_reader import TokenReader
     from ladic.components import ImageEncoder
     from ladic.datamodules import CaptionDataModule
     from ladic.spec import build
@@ -50,40 +53,6 @@ def main(argv: list[str]) -> None:
     print(
         f"wrote {options.output}; use it with --model.selector=PhraseSelector --model.selector.weights={options.output}"
     )
-
-
-class TokenReader:
-    """Image tokens and captions of a split by row: out of the feature cache, or through the encoder."""
-
-    def __init__(self, datamodule: Any, encoder: Any, split: str) -> None:
-        from ladic.features import FeatureCache, fingerprint
-
-        self.source, self.encoder = datamodule.split(split), encoder
-        self.cache = None
-        if datamodule.features is not None:
-            self.cache = FeatureCache(datamodule.features, split)
-            ids = [self.source.image_id(index) for index in range(len(self.source))]
-            self.cache.check(fingerprint(encoder, encoder.preprocess), ids)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def captions(self, row: int) -> list[str]:
-        """All captions of a picture."""
-        captions: list[str] = self.source.captions(row)
-        return captions
-
-    def tokens(self, rows: list[int]) -> Tensor:
-        """(B, N, C) float32."""
-        import torch
-
-        from ladic.datamodules.transforms import to_tensor
-
-        if self.cache is not None:
-            return torch.stack([self.cache.tokens(self.source.image_id(row)) for row in rows]).float()
-        images = torch.stack([to_tensor(self.source.image(row), self.encoder.preprocess) for row in rows])
-        with torch.inference_mode():
-            return self.encoder(images).float().clone()
 
 
 def fit(reader: TokenReader, encoder: Any, options: Any) -> Any:

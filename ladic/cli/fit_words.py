@@ -30,8 +30,8 @@ def main(argv: list[str]) -> None:
 
     import torch
 
-    from ladic.cli.fit_phrases import TokenReader
     from ladic.cli.lightning_cli import model_part, parse, spec_of
+    from ladic.cli.token_reader import TokenReader
     from ladic.components import ImageEncoder
     from ladic.datamodules import CaptionDataModule
     from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize_all
@@ -44,9 +44,13 @@ def main(argv: list[str]) -> None:
 
     def read(split: str) -> tuple[torch.Tensor, list[list[str]]]:
         reader = TokenReader(datamodule, encoder, split)
-        rows = range(len(reader))
-        starts = range(0, len(reader), options.batch_size)
-        features = [pooled(reader.tokens(list(rows[start : start + options.batch_size]))) for start in starts]
+        rows, features, tenths = range(len(reader)), [], 0
+        for start in range(0, len(reader), options.batch_size):
+            features.append(pooled(reader.tokens(list(rows[start : start + options.batch_size]))))
+            done = min(start + options.batch_size, len(reader))
+            if 10 * done // len(reader) > tenths:
+                tenths = 10 * done // len(reader)
+                print(f"  {split}: {done}/{len(reader)} pictures", flush=True)
         return torch.cat(features), [ptb_tokenize_all(reader.captions(row)) for row in rows]
 
     features, captions = read("train")

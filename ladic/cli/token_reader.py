@@ -1,0 +1,42 @@
+"""Image tokens of a split for commands that fit something on them: out of the feature cache, or through the encoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TokenReader:
+    """Image tokens and captions of a split by row: out of the feature cache, or through the encoder."""
+
+    def __init__(self, datamodule: Any, encoder: Any, split: str) -> None:
+        from ladic.features import FeatureCache, fingerprint
+
+        self.source, self.encoder = datamodule.split(split), encoder
+        self.cache = None
+        if datamodule.features is not None:
+            self.cache = FeatureCache(datamodule.features, split)
+            ids = [self.source.image_id(index) for index in range(len(self.source))]
+            self.cache.check(fingerprint(encoder, encoder.preprocess), ids)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def captions(self, row: int) -> list[str]:
+        """All captions of a picture."""
+        captions: list[str] = self.source.captions(row)
+        return captions
+
+    def tokens(self, rows: list[int]) -> Tensor:
+        """(B, N, C) float32."""
+        import torch
+
+        from ladic.datamodules.transforms import to_tensor
+
+        if self.cache is not None:
+            return torch.stack([self.cache.tokens(self.source.image_id(row)) for row in rows]).float()
+        images = torch.stack([to_tensor(self.source.image(row), self.encoder.preprocess) for row in rows])
+        with torch.inference_mode():
+            return self.encoder(images).float().clone()

@@ -118,3 +118,16 @@ def error_line(stderr: str) -> str:
     assert "Traceback" not in stderr, stderr
     assert [line for line in lines if line.startswith("error: ")] == lines[-1:], stderr
     return lines[-1].removeprefix("error: ")
+
+
+def sweep_writer(folder):
+    """A function that writes a sweep file over a configuration that says little, and returns it."""
+    (folder / "small.yaml").write_text("model:\n  num_candidates: 3\n")
+
+    def write(**content):
+        file = folder / "study.yaml"
+        whole = {"output": str(folder / "out"), "configs": ["small.yaml"], "rows": {"a": None}, **content}
+        file.write_text(yaml.safe_dump({key: value for key, value in whole.items() if value != "absent"}))
+        return file
+
+    return write

@@ -19,6 +19,7 @@ from ladic.errors import UsageError
 from ladic.generation import Generation, generate
 from ladic.length_control import LengthRange
 from ladic.rounding import ArgmaxRounding, NgramRounding, Rounding, TrigramModel
+from ladic.rounding.key_table import KeyTable
 from ladic.testing import tiny_text_space
 
 BEGIN, STOP = 1, 2
@@ -70,11 +71,19 @@ def test_the_trigram_model_is_witten_and_bells(rows: list[list[int]], context: t
     assert float(sums) == pytest.approx(1, abs=1e-5), "of all words that were seen, and one that was not"
 
 
+@settings(max_examples=60)
+@given(stored=st.dictionaries(st.integers(0, 2**60), st.integers(1, 99)), others=st.lists(st.integers(0, 2**60)))
+def test_a_table_of_keys_is_a_dictionary(stored: dict[int, int], others: list[int]) -> None:
+    table = KeyTable(torch.tensor(list(stored), dtype=torch.long), torch.tensor(list(stored.values())))
+    asked = [*stored, *others]
+    assert table(torch.tensor(asked, dtype=torch.long)).tolist() == [stored.get(key, 0) for key in asked]
+
+
 def tiny_words(size: int) -> Words:
     """So many words behind the end, which is number 0; their token ids are their numbers and 3."""
     filler = torch.arange(size + 1) == 0
     ids = torch.cat([torch.tensor([0]), torch.arange(3, size + 3)])
-    return Words(ids, filler, end=0, begin_id=BEGIN, stop_id=STOP)
+    return Words(ids, filler, 1, end=0, begin_id=BEGIN, stop_id=STOP)
 
 
 @settings(max_examples=40, deadline=None)

@@ -17,12 +17,14 @@ class Words:
     Attributes:
         ids: (V,) token id of each.
         filler: (V,) bool, special tokens and the end: no words of a caption.
+        fillers: how many they are.
         end: index of what stands at special positions.
         begin_id, stop_id: token ids that captions begin and end with, [CLS] and [SEP].
     """
 
     ids: Tensor
     filler: Tensor
+    fillers: int
     end: int
     begin_id: int
     stop_id: int
@@ -35,7 +37,8 @@ class Words:
             end = tokenizer(space.special_token, add_special_tokens=False)["input_ids"][0]
         fillers = torch.tensor([*tokenizer.all_special_ids, end], device=ids.device)
         place = int(torch.searchsorted(ids, fillers[-1]))
-        return cls(ids, torch.isin(ids, fillers), place, tokenizer.cls_token_id, tokenizer.sep_token_id)
+        filler = torch.isin(ids, fillers)
+        return cls(ids, filler, int(filler.sum()), place, tokenizer.cls_token_id, tokenizer.sep_token_id)
 
     def ends(self, indices: Tensor) -> Tensor:
         """(B,) last position with a word, of indices into the logits (B, L); 0 where there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ladic.components.latent_spaces.base import TextLatentSpace
@@ -9,6 +10,9 @@ from ladic.components.latent_spaces.words import Words
 from ladic.length_control import LengthDenoiser
 from ladic.rounding.base import Rounding
 from ladic.types import DenoiseFn
+
+LOGITS = {"cpu": 2**22, "other": 2**28}
+"""Numbers that are decided on at once, by device."""
 
 
 class RoundedDenoiser:
@@ -40,6 +44,12 @@ class RoundedDenoiser:
         """Index into the logits (B, L) of each position's word; an estimate that was just rounded has its words."""
         if self._last is not None and x0 is self._last[0]:
             return self._last[1]
+        # Some rows at a time: the logits of many captions are gigabytes, and a CPU's cache holds few.
+        numbers = LOGITS["cpu" if x0.device.type == "cpu" else "other"]
+        rows = max(1, numbers // (x0.shape[1] * len(self.words.ids)))
+        return torch.cat([self._round(part) for part in x0.split(rows)])
+
+    def _round(self, x0: Tensor) -> Tensor:
         logits = self.space.decode(x0).float()
         if self.length is not None:
             logits = self.length.restrict(logits)

@@ -67,9 +67,13 @@ class NgramRounding(Rounding):
             raise UsageError("NgramRounding: needs one latent for all special positions; give the space reassign=true")
 
     def __call__(self, logits: Tensor, words: Words) -> Tensor:
-        scores = logits.float().log_softmax(-1)
-        likely, index = scores.masked_fill(words.filler, -torch.inf).topk(min(self.choices, scores.shape[-1]), dim=-1)
-        likely = torch.cat([likely, scores[..., words.end : words.end + 1]], dim=-1)
+        # Of the likeliest the fillers go, so that no copy of all logits is made.
+        most = min(self.choices + words.fillers, logits.shape[-1])
+        likely, index = logits.float().topk(most, dim=-1)
+        likely, kept = likely.masked_fill(words.filler[index], -torch.inf).topk(min(self.choices, most), dim=-1)
+        index = index.gather(-1, kept)
+        likely = torch.cat([likely, logits[..., words.end : words.end + 1]], dim=-1)
+        likely = likely - logits.float().logsumexp(-1, keepdim=True)
         index = torch.cat([index, torch.full_like(index[..., :1], words.end)], dim=-1)
         return self._search(likely, index, words)
 
@@ -100,7 +104,7 @@ class NgramRounding(Rounding):
             suits = self.weight * self.model.log_prob(first.unsqueeze(-1), second.unsqueeze(-1), token)
             suits = suits + self.bonus * ~last
             if self.no_repeat:
-                suits = suits.masked_fill(_repeats(path[..., 1:], here, self.no_repeat) & ~last, -torch.inf)
+                _forbid_repeats(suits, path[..., 1:], here, self.no_repeat)
             # Behind the end there is padding alone, of which the model of words knows nothing.
             suits = torch.where(ended.unsqueeze(-1), torch.where(last, 0.0, -torch.inf), suits)
             sums = (total.unsqueeze(-1) + likely[:, place].unsqueeze(1) + suits).flatten(1)
@@ -117,11 +121,19 @@ class NgramRounding(Rounding):
         return path[torch.arange(rows, device=ids.device), whole.argmax(1)]
 
 
-def _repeats(path: Tensor, choices: Tensor, size: int) -> Tensor:
-    """(B, beams, K) whether a choice (B, 1, K) ends ``size`` words that stand in the path (B, beams, P) already."""
+def _forbid_repeats(suits: Tensor, path: Tensor, choices: Tensor, size: int) -> None:
+    """Puts -inf where a choice would end ``size`` words in a row that the path has already.
+
+    Args:
+        suits: (B, beams, K), changed in place.
+        path: (B, beams, P).
+        choices: (B, 1, K), the end's last, which may always stand.
+        size: of what no caption has twice.
+    """
     if path.shape[-1] < size:
-        return torch.zeros(*path.shape[:2], choices.shape[-1], dtype=torch.bool, device=path.device)
+        return
     windows = path.unfold(-1, size, 1)  # (B, beams, W, size)
     tail = path[..., path.shape[-1] - size + 1 :].unsqueeze(2)
-    same = (windows[..., :-1] == tail).all(-1)  # (B, beams, W)
-    return (same.unsqueeze(-1) & (windows[..., -1:] == choices.unsqueeze(2))).any(2)
+    row, beam, window = (windows[..., :-1] == tail).all(-1).nonzero(as_tuple=True)  # few
+    hit, word = (windows[row, beam, window, -1:] == choices[row, 0, :-1]).nonzero(as_tuple=True)
+    suits[row[hit], beam[hit], word] = -torch.inf

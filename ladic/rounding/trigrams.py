@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ladic.errors import UsageError
+from ladic.rounding.key_table import KeyTable
 
 BASE = 2**20
 """Above every token id, so that three of them make one int64 key."""
@@ -35,8 +36,14 @@ class TrigramModel:
 
     def __init__(self, tables: dict[str, Tensor]) -> None:
         self.tables = {name: tables[name].long() for name in NAMES}
-        self.total = int(self.tables["words.counts"].sum())
-        self._contexts = {size: _contexts(*self._table(size)) for size in ("pairs", "triples")}
+        words, total = self._table("words"), int(self.tables["words.counts"].sum())
+        # Of single words as rows of all ids, the last for those that were never seen.
+        self._alone = (_by_id(*words) + 1.0) / (total + len(words[0]) + 1)
+        contexts, counts, different = _contexts(*self._table("pairs"))
+        self._behind = _by_id(contexts, counts), _by_id(contexts, different)
+        self._pairs, self._triples = KeyTable(*self._table("pairs")), KeyTable(*self._table("triples"))
+        contexts, counts, different = _contexts(*self._table("triples"))
+        self._behind_two = KeyTable(contexts, counts), KeyTable(contexts, different)
 
     @classmethod
     def count(cls, captions: Tensor, lengths: Tensor) -> TrigramModel:
@@ -59,16 +66,17 @@ class TrigramModel:
         return cls(dict(zip(NAMES, (tensor for pair in tables for tensor in pair), strict=True)))
 
     def log_prob(self, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
-        """Log-probability, in float32, of ``third`` behind ``first`` and ``second``, token ids of one shape or more."""
-        words, pairs, triples = _keys(*torch.broadcast_tensors(first, second, third))
-        seen = len(self.tables["words.keys"])
-        shorter = (_found(words, *self._table("words")) + 1.0) / (self.total + seen + 1)
-        for size, keys in (("pairs", pairs), ("triples", triples)):
-            contexts, counts, different = self._contexts[size]
-            n, t = (_found(keys // BASE, contexts, values) for values in (counts, different))
-            longer = (_found(keys, *self._table(size)) + t * shorter) / (n + t).clamp_min(1)
-            shorter = torch.where(n > 0, longer, shorter)
-        return shorter.log()
+        """Log-probability, in float32, of ``third`` behind ``first`` and ``second``.
+
+        Args:
+            first, second, third: token ids whose shapes go together; what is known of a context is looked up once, so
+                that many words behind it, in a last dimension that it has not, cost two questions each.
+        """
+        behind = first * BASE + second
+        n, t = (_of(table, second) for table in self._behind)
+        shorter = _mixed(self._pairs(second * BASE + third), n, t, _of(self._alone, third))
+        n, t = (table(behind) for table in self._behind_two)
+        return _mixed(self._triples(behind * BASE + third), n, t, shorter).log()
 
     def to(self, device: torch.device) -> TrigramModel:
         """The same on a device."""
@@ -111,7 +119,17 @@ def _contexts(keys: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return contexts, torch.zeros_like(contexts).scatter_add_(0, place, counts), different
 
 
-def _found(keys: Tensor, table: Tensor, values: Tensor) -> Tensor:
-    """The value of each key, in float32, 0 where the table has none."""
-    place = torch.searchsorted(table, keys.contiguous()).clamp_max(len(table) - 1)
-    return torch.where(table[place] == keys, values[place], 0).float()
+def _mixed(count: Tensor, n: Tensor, t: Tensor, shorter: Tensor) -> Tensor:
+    """p(w | context) from the count with the context, what is known of that and p(w | shorter context)."""
+    return torch.where(n > 0, (count + t * shorter) / (n + t).clamp_min(1), shorter)
+
+
+def _by_id(ids: Tensor, values: Tensor) -> Tensor:
+    """Values in float32 at their ids, 0 elsewhere, one place more than the highest id."""
+    size = int(ids.max()) + 2 if len(ids) else 1
+    return torch.zeros(size, device=ids.device).index_copy_(0, ids, values.float())
+
+
+def _of(table: Tensor, ids: Tensor) -> Tensor:
+    """What ``_by_id`` has at some ids."""
+    return table.index_select(0, ids.flatten().clamp_max(len(table) - 1)).view(ids.shape)

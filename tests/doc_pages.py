@@ -13,15 +13,21 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import pytest
 import torch
 import yaml
 from data_trees import coco_karpathy, coco_pictures, genome_pictures, stanford
 from released_state import tiny_state, write_vocabulary
 from tiny_run import picture, write_json
+
+from ladic.sweep import running
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
@@ -206,8 +212,27 @@ def run_ladic(words: list[str], ladic: Callable[[list[str]], int]) -> None:
         return
     cut = words.index("--") if "--" in words else len(words)
     full = [*words[:cut], *extra.split(), *words[cut:]]
-    code = ladic(full)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "Popen", partial(Here, ladic))
+        code = ladic(full)
     assert code == 0, f"`ladic {' '.join(full)}` ended with {code}"
+
+
+class Here:
+    """What a sweep starts, run in this process: six times starting Python takes a minute longer than the trainings.
+
+    Processes of their own are what tests/test_sweep.py and test_sweep_running.py have.
+    """
+
+    def __init__(self, ladic: Callable[[list[str]], int], words: list[str], stdout: BinaryIO, **_: object) -> None:
+        with TextIOWrapper(stdout, write_through=True) as log, redirect_stdout(log), redirect_stderr(log):
+            self.code = ladic(words[len(running.LADIC) :])
+
+    def wait(self, timeout: float) -> int:
+        return self.code
+
+    def poll(self) -> int:
+        return self.code
 
 
 def check_pip(words: list[str]) -> None:

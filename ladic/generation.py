@@ -35,7 +35,7 @@ class Generation:
     """What came out of one batch.
 
     Attributes:
-        candidates: for each image its captions, ``num_candidates`` of them.
+        candidates: for each image its captions, ``num_candidates`` times the readings of the rounding.
         latents: (B * num_candidates, L, D) final estimates, the candidates of one image in a row.
         nfe: network evaluations spent on each candidate.
     """
@@ -73,7 +73,7 @@ def generate(
         denoiser, latent_space, schedule, sampler, guidance: the parts.
         self_conditioning: feed the previous estimate back.
         target: what the network was trained to answer; the clean latent if None.
-        num_candidates: captions per image; they share the image's keys and values.
+        num_candidates: samples per image; they share the image's keys and values.
         seed: of the run.
         length: tokens that captions may have; the model decides if None.
         rounding: decides on the words; the likeliest of each position if None.
@@ -95,10 +95,13 @@ def generate(
         return latent_space.decode(x0).float().softmax(-1).amax(-1)
 
     latents = sampler.sample(denoise, noise.draw(), schedule, noise.draw, on_step, confidence)
-    reader = rounded or within
-    indices = reader.indices(latents) if reader is not None else latent_space.decode(latents).argmax(-1)
+    if rounded is not None:
+        indices = rounded.readings(latents).flatten(0, 1)
+    else:
+        indices = within.indices(latents) if within is not None else latent_space.decode(latents).argmax(-1)
     captions = postprocess(indices, latent_space) if postprocess is not None else latent_space.to_text(indices)
-    rows = [captions[i : i + num_candidates] for i in range(0, len(captions), num_candidates)]
+    each = len(captions) // len(image_ids)
+    rows = [captions[i : i + each] for i in range(0, len(captions), each)]
     return Generation(rows, latents, guided.nfe)
 
 

@@ -10,10 +10,10 @@ from test_data_webdataset import jpeg, shard
 from tiny_run import TOKENIZER, karpathy_tree, write_config
 
 from ladic.cli.explain import registered
+from ladic.expected_ngrams import ExpectedNgrams
 from ladic.phrases import PhraseDetector
 from ladic.plugins import KINDS, load_plugins
 from ladic.rounding import TrigramModel
-from ladic.word_shares import WordShares
 
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 TOWER = {**SIZES, "image_size": 32, "patch_size": 16}
@@ -114,7 +114,7 @@ def test_a_component_trains_and_captions(cli, tmp_path, flag, component, words):
     (tmp_path / "tokenizer.json").write_text(TOKENIZER)
     TrigramModel.count(torch.tensor([[1, 7, 8, 2]]), torch.tensor([4])).save(tmp_path / "ngrams.safetensors")
     PhraseDetector({"a": 0.9, "red": 0.2}, width=16).save(tmp_path / "phrases.safetensors")
-    WordShares.fit(torch.randn(2, 16), [["a"], ["a red"]], least=1, ridge=1.0).save(tmp_path / "words.safetensors")
+    ExpectedNgrams.fit(torch.randn(2, 16), [["a"], ["a red"]], least=1, ridge=1.0).save(tmp_path / "words.safetensors")
     flags = [f"{flag}={component}", *(f"{flag}.{word.replace('{tmp}', str(tmp_path))}" for word in words)]
     once = ["--trainer.max_steps=1", "--trainer.val_check_interval=1", "--trainer.limit_val_batches=1"]
     done = cli("fit", "-c", write_config(tmp_path), *once, *flags)

@@ -12,11 +12,11 @@ from test_candidates import tiny_clip
 
 import ladic.components as C
 from ladic import rerank, testing
+from ladic.expected_ngrams import ExpectedNgrams
 from ladic.phrases import PhraseDetector
 from ladic.rerank import CandidateSelector, Evidence
 from ladic.spec import Buildable
 from ladic.types import ImagePreprocess
-from ladic.word_shares import WordShares
 
 TINY_TOWER = {
     "model_type": "clip_vision_model",
@@ -43,7 +43,7 @@ def embedding_space(**kwargs: Any) -> C.EmbeddingLatentSpace:
 def word_shares() -> str:
     """A file of words for tokens of width 6."""
     file = Path(tempfile.mkdtemp()) / "words.safetensors"
-    WordShares.fit(torch.randn(3, 6), [["a dog"], ["a cat"], ["a"]], least=1, ridge=1.0).save(file)
+    ExpectedNgrams.fit(torch.randn(3, 6), [["a dog"], ["a cat"], ["a"]], least=1, ridge=1.0).save(file)
     return str(file)
 
 

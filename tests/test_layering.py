@@ -20,7 +20,7 @@ PLAIN = tuple(
         "infill",
         "rerank",
         "phrases",
-        "word_shares",
+        "expected_ngrams",
         "reconstruction",
         "draws",
         "clamping",

@@ -107,8 +107,12 @@ def test_a_wide_beam_finds_the_best_of_all_captions(
     model.save(file)
     words, length = tiny_words(3), 5
     logits = 3 * torch.randn(2, length, 4, generator=torch.Generator().manual_seed(seed))
-    rounding = NgramRounding(str(file), weight=weight, bonus=bonus, choices=3, beam_size=1000, no_repeat=no_repeat)
-    found = rounding(logits, words)
+    rounding = NgramRounding(
+        str(file), weight=weight, bonus=bonus, choices=3, beam_size=1000, no_repeat=no_repeat, readings=3
+    )
+    found = rounding.several(logits, words)
+    assert found.shape == (2, 3, length)
+    assert torch.equal(found[:, 0], rounding(logits, words))
     scores = logits.log_softmax(-1)
 
     def value(row: int, caption: tuple[int, ...]) -> float:
@@ -125,13 +129,15 @@ def test_a_wide_beam_finds_the_best_of_all_captions(
 
     captions = [c for size in range(length) for c in itertools.product((1, 2, 3), repeat=size) if not repeats(c)]
     for row in range(2):
-        line = found[row].tolist()
-        assert line[0] == 0
-        said = tuple(itertools.takewhile(bool, line[1:]))
-        assert not any(line[1 + len(said) :]), "nothing behind the end"
-        assert not repeats(said)
-        best = max(value(row, caption) for caption in captions)
-        assert value(row, said) == pytest.approx(best, abs=1e-3)
+        said = []
+        for line in found[row].tolist():
+            assert line[0] == 0
+            said.append(tuple(itertools.takewhile(bool, line[1:])))
+            assert not any(line[1 + len(said[-1]) :]), "nothing behind the end"
+            assert not repeats(said[-1])
+        assert len(set(said)) == 3
+        best = sorted((value(row, caption) for caption in captions), reverse=True)[:3]
+        assert [value(row, caption) for caption in said] == pytest.approx(best, abs=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +255,14 @@ def test_a_caption_does_not_depend_on_its_batch(world: World, ngrams: str) -> No
     assert run(world, rounding, rows=slice(2, 3)).candidates[0] == run(world, rounding).candidates[2]
 
 
+def test_readings_of_a_sample_are_candidates(world: World, ngrams: str) -> None:
+    one, several = run(world, NgramRounding(ngrams)), run(world, NgramRounding(ngrams, readings=3))
+    assert torch.equal(one.latents, several.latents), "the sampler goes on from the best"
+    assert [row[:1] for row in several.candidates] == one.candidates
+    assert {len(row) for row in several.candidates} == {3}
+    assert all(len(set(row)) > 1 for row in several.candidates)
+
+
 def test_from_counting_to_captions_on_the_command_line(cli, tmp_path: Path) -> None:
     config = write_config(tmp_path)
     wrong = cli("fit-ngrams", "-c", config, "--output", tmp_path / "n.json")
@@ -284,6 +298,7 @@ def test_from_counting_to_captions_on_the_command_line(cli, tmp_path: Path) -> N
         ({"weight": -1.0}, "NgramRounding.weight=-1.0: need 0 or more"),
         ({"choices": 0}, "NgramRounding.choices=0: need at least 1"),
         ({"beam_size": 0}, "NgramRounding.beam_size=0: need at least 1"),
+        ({"readings": 13}, "NgramRounding.readings=13: accepted are 1 to 12, the beam_size"),
         ({"no_repeat": -1}, "NgramRounding.no_repeat=-1: need 0 or more"),
         ({"ngrams": "gone.safetensors"}, "ngrams='gone.safetensors': no such file; `ladic fit-ngrams"),
         ({"ngrams": __file__}, "none of `ladic fit-ngrams`"),

@@ -11,11 +11,11 @@ from tiny_run import BERT, TOKENIZER, karpathy_tree
 from ladic.cli.configs import find_configs
 from ladic.cli.configs_diff import flatten, load
 from ladic.components import AnalogBitsLatentSpace
+from ladic.expected_ngrams import ExpectedNgrams
 from ladic.metrics.functional.cider import DocumentFrequencies
 from ladic.rounding import TrigramModel
 from ladic.sweep import read_sweep
 from ladic.testing import tiny_text_space
-from ladic.word_shares import WordShares
 
 SWEEPS = {name: file for name, file in find_configs().items() if name.endswith("_study")}
 BASE = "study/sizes"
@@ -39,7 +39,7 @@ def stand_ins(tmp_path_factory):
     AnalogBitsLatentSpace(TOKENIZER, length=12).save_fit(folder / "bits.safetensors")
     (folder / "tokenizer.json").write_text(TOKENIZER)
     DocumentFrequencies.from_references([["a red circle"], ["a blue square"]]).save(folder / "frequencies.json.gz")
-    words = WordShares.fit(torch.randn(2, 8), [["a red circle"], ["a blue square"]], least=1, ridge=1.0)
+    words = ExpectedNgrams.fit(torch.randn(2, 8), [["a red circle"], ["a blue square"]], least=1, ridge=1.0)
     words.save(folder / "words.safetensors")
     TrigramModel.count(torch.tensor([[1, 7, 8, 2]]), torch.tensor([4])).save(folder / "ngrams.safetensors")
     return {"folder": folder, **karpathy_tree(folder)["init_args"]}

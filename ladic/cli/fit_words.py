@@ -1,4 +1,4 @@
-"""``ladic fit-words``: which words a picture's captions would have, for ``ExpectedCiderSelector``."""
+"""``ladic fit-words``: the words and pairs of words that captions would have, for ``ExpectedCiderSelector``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ def main(argv: list[str]) -> None:
     parser = LineParser("ladic fit-words", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-c", "--config", required=True, help="configuration with the encoder and the datamodule")
     parser.add_argument("--output", required=True, type=Path, help="file to write (.safetensors)")
-    parser.add_argument("--least", type=int, default=20, help="pictures that a word must be in (default %(default)s)")
+    parser.add_argument("--least", type=int, default=20, help="pictures that an n-gram is in (default %(default)s)")
+    parser.add_argument("--longest", type=int, default=2, help="words of the longest n-gram (default %(default)s)")
+    parser.add_argument("--most", type=int, default=10_000, help="n-grams, the most frequent (default %(default)s)")
     parser.add_argument(
         "--ridge", type=float, default=0.3, help="regularisation, as a part of the pictures (default %(default)s)"
     )
@@ -24,7 +26,7 @@ def main(argv: list[str]) -> None:
         raise UsageError(f"--output {options.output}: the name must end in .safetensors")
     if not options.ridge > 0:
         raise UsageError(f"--ridge {options.ridge:g}: need more than 0")
-    for name in ("least", "batch_size"):
+    for name in ("least", "longest", "most", "batch_size"):
         if getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: need at least 1")
 
@@ -34,9 +36,9 @@ def main(argv: list[str]) -> None:
     from ladic.cli.token_reader import TokenReader
     from ladic.components import ImageEncoder
     from ladic.datamodules import CaptionDataModule
+    from ladic.expected_ngrams import ExpectedNgrams, pooled
     from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize_all
     from ladic.spec import build
-    from ladic.word_shares import WordShares, pooled
 
     config = parse(["-c", options.config, *options.overrides])
     encoder = build(model_part(config, "image_encoder"), ImageEncoder)
@@ -54,12 +56,13 @@ def main(argv: list[str]) -> None:
         return torch.cat(features), [ptb_tokenize_all(reader.captions(row)) for row in rows]
 
     features, captions = read("train")
-    model = WordShares.fit(features, captions, options.least, options.ridge)
+    model = ExpectedNgrams.fit(features, captions, options.least, options.ridge, options.longest, options.most)
     model.save(options.output)
-    print(f"fit-words: {len(captions)} pictures, {len(model.words)} words")
+    words = sum(" " not in ngram for ngram in model.ngrams)
+    print(f"fit-words: {len(captions)} pictures, {words} words and {len(model.ngrams) - words} longer n-grams")
     features, captions = read("val")
     explained = model.explained(features, captions)
-    print(f"validation: {100 * explained:.1f} % of what words' shares vary by is told by the picture")
+    print(f"validation: {100 * explained:.1f} % of what captions' n-grams vary by is told by the picture")
     print(
         f"wrote {options.output}; use it with --model.selector=ExpectedCiderSelector "
         f"--model.selector.words={options.output}"

@@ -17,9 +17,11 @@ class Rounding(Buildable, ABC):
     Attributes:
         clamp: whether every estimate of the sampler is replaced by the latent of the words that it is rounded to, the
             clamping trick of Diffusion-LM (Li et al. 2022, §4.2); otherwise the last one alone is rounded.
+        readings: captions that it gives for one estimate, all of them candidates.
     """
 
     clamp: bool = False
+    readings: int = 1
 
     def check(self, space: TextLatentSpace) -> None:
         """Refuses a space that it can't read, with a UsageError."""
@@ -30,6 +32,10 @@ class Rounding(Buildable, ABC):
 
         Words that may not stand at a position have a logit of minus infinity there.
         """
+
+    def several(self, logits: Tensor, words: Words) -> Tensor:
+        """The same as (B, ``readings``, L): captions that suit an estimate, the best first."""
+        return self(logits, words).unsqueeze(1)
 
 
 class ArgmaxRounding(Rounding):

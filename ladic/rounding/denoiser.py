@@ -30,18 +30,18 @@ class RoundedDenoiser:
     ) -> None:
         self.denoise, self.space, self.rounding, self.length = denoise, space, rounding, length
         self.words = Words.of(space)
-        self._last: tuple[Tensor, Tensor] | None = None  # an estimate that is a caption, and its words
+        self._last: tuple[Tensor, Tensor] | None = None  # an estimate that is a caption, and its readings
 
     def __call__(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
         x0 = self.denoise(x_t, t, x0_prev)
         if not self.rounding.clamp:
             return x0
-        indices = self.indices(x0)
-        self._last = self.words.encode(self.space, indices).to(x0.dtype), indices
+        readings = self.readings(x0)
+        self._last = self.words.encode(self.space, readings[:, 0]).to(x0.dtype), readings
         return self._last[0]
 
-    def indices(self, x0: Tensor) -> Tensor:
-        """Index into the logits (B, L) of each position's word; an estimate that was just rounded has its words."""
+    def readings(self, x0: Tensor) -> Tensor:
+        """Captions (B, R, L) as indices into the logits, the best first; of an estimate just rounded, those it has."""
         if self._last is not None and x0 is self._last[0]:
             return self._last[1]
         # Some rows at a time: the logits of many captions are gigabytes, and a CPU's cache holds few.
@@ -53,4 +53,4 @@ class RoundedDenoiser:
         logits = self.space.decode(x0).float()
         if self.length is not None:
             logits = self.length.restrict(logits)
-        return self.rounding(logits, self.words)
+        return self.rounding.several(logits, self.words)

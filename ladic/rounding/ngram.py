@@ -34,6 +34,8 @@ class NgramRounding(Rounding):
         choices: likeliest words of a position that are looked at.
         beam_size: beginnings that are gone on with.
         no_repeat: words in a row, so many, that no caption has twice; 0 for any.
+        readings: captions that a sample gives, the best of the beam in order: candidates for a selector at hardly any
+            cost, but more alike than samples are.
         clamp: put the latent of the rounded caption in the place of every estimate, so that the sampler goes on from
             words that suit each other; without, only the last estimate is rounded so.
 
@@ -49,6 +51,7 @@ class NgramRounding(Rounding):
         choices: int = 16,
         beam_size: int = 12,
         no_repeat: int = 2,
+        readings: int = 1,
         clamp: bool = True,
     ) -> None:
         if weight < 0:
@@ -56,17 +59,22 @@ class NgramRounding(Rounding):
         for name, value in (("choices", choices), ("beam_size", beam_size)):
             if value < 1:
                 raise UsageError(f"NgramRounding.{name}={value}: need at least 1")
+        if not 1 <= readings <= beam_size:
+            raise UsageError(f"NgramRounding.readings={readings}: accepted are 1 to {beam_size}, the beam_size")
         if no_repeat < 0:
             raise UsageError(f"NgramRounding.no_repeat={no_repeat}: need 0 or more")
         self.model = TrigramModel.load(ngrams)
         self.weight, self.bonus, self.choices, self.beam_size = weight, bonus, choices, beam_size
-        self.no_repeat, self.clamp = no_repeat, clamp
+        self.no_repeat, self.readings, self.clamp = no_repeat, readings, clamp
 
     def check(self, space: TextLatentSpace) -> None:
         if not space.reassign:
             raise UsageError("NgramRounding: needs one latent for all special positions; give the space reassign=true")
 
     def __call__(self, logits: Tensor, words: Words) -> Tensor:
+        return self.several(logits, words)[:, 0]
+
+    def several(self, logits: Tensor, words: Words) -> Tensor:
         # Of the likeliest the fillers go, so that no copy of all logits is made.
         most = min(self.choices + words.fillers, logits.shape[-1])
         likely, index = logits.float().topk(most, dim=-1)
@@ -82,7 +90,7 @@ class NgramRounding(Rounding):
         return arguments | {"ngrams": absolute(str(arguments["ngrams"]))}
 
     def _search(self, likely: Tensor, index: Tensor, words: Words) -> Tensor:
-        """Indices (B, L) of the best captions.
+        """Indices (B, readings, L) of the best captions.
 
         Args:
             likely: (B, L, K) log-probabilities of the words looked at, the end's last.
@@ -91,7 +99,7 @@ class NgramRounding(Rounding):
         """
         ids, stop = words.ids, words.stop_id
         self.model = self.model.to(ids.device)
-        rows, length, choices = likely.shape
+        _, length, choices = likely.shape
         total = likely[:, 0, -1:]  # (B, beams); nothing stands at the place of [CLS]
         ended = torch.zeros_like(total, dtype=torch.bool)
         first = torch.full_like(index[:, 0, :1], words.begin_id)
@@ -118,7 +126,11 @@ class NgramRounding(Rounding):
         whole = total + torch.where(
             ended, 0.0, self.weight * self.model.log_prob(first, second, torch.full_like(second, stop))
         )
-        return path[torch.arange(rows, device=ids.device), whole.argmax(1)]
+        whole, order = whole.sort(dim=1, descending=True, stable=True)
+        order, possible = order[:, : self.readings], whole[:, : self.readings] > -torch.inf
+        # Where there are fewer captions than that, the best one again.
+        order = torch.where(possible, order, order[:, :1])
+        return path.gather(1, order.unsqueeze(-1).expand(-1, -1, length))
 
 
 def _forbid_repeats(suits: Tensor, path: Tensor, choices: Tensor, size: int) -> None:

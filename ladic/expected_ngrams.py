@@ -103,10 +103,14 @@ class ExpectedNgrams(nn.Module):
             expected: (G,) of ``forward``.
             caption: tokens with spaces between them.
         """
+        alike = sum(value * expected[number] for number, value in self.vector(caption).items())
+        return 10 / self.longest * self.length_share(caption) * alike
+
+    def length_share(self, caption: str) -> float:
+        """What CIDEr-D's penalty leaves of a score: the mean over captions, a Gaussian of the difference in words."""
         words = len(caption.split())
-        alike = [math.exp(-((words - length) ** 2) / (2 * SIGMA**2)) for length in range(len(self.lengths))]
-        share = sum(a * n for a, n in zip(alike, self.lengths, strict=True)) / max(1, sum(self.lengths))
-        return 10 / self.longest * share * sum(value * expected[g] for g, value in self.vector(caption).items())
+        left = sum(n * math.exp(-((words - length) ** 2) / (2 * SIGMA**2)) for length, n in enumerate(self.lengths))
+        return left / max(1, sum(self.lengths))
 
     def vectors(self, captions: Sequence[Sequence[str]]) -> Tensor:
         """Mean vectors (n, G) of the captions of n pictures, each some texts of tokens with spaces between them."""

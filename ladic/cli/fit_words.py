@@ -36,8 +36,7 @@ def main(argv: list[str]) -> None:
     from ladic.cli.token_reader import TokenReader
     from ladic.components import ImageEncoder
     from ladic.datamodules import CaptionDataModule
-    from ladic.expected_ngrams import ExpectedNgrams, pooled
-    from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize_all
+    from ladic.expected_ngrams import ExpectedNgrams
     from ladic.spec import build
 
     config = parse(["-c", options.config, *options.overrides])
@@ -45,15 +44,7 @@ def main(argv: list[str]) -> None:
     datamodule = build(spec_of(config.data), CaptionDataModule)
 
     def read(split: str) -> tuple[torch.Tensor, list[list[str]]]:
-        reader = TokenReader(datamodule, encoder, split)
-        rows, features, tenths = range(len(reader)), [], 0
-        for start in range(0, len(reader), options.batch_size):
-            features.append(pooled(reader.tokens(list(rows[start : start + options.batch_size]))))
-            done = min(start + options.batch_size, len(reader))
-            if 10 * done // len(reader) > tenths:
-                tenths = 10 * done // len(reader)
-                print(f"  {split}: {done}/{len(reader)} pictures", flush=True)
-        return torch.cat(features), [ptb_tokenize_all(reader.captions(row)) for row in rows]
+        return TokenReader(datamodule, encoder, split).pooled(options.batch_size)
 
     features, captions = read("train")
     model = ExpectedNgrams.fit(features, captions, options.least, options.ridge, options.longest, options.most)

@@ -14,7 +14,7 @@ class TokenReader:
     def __init__(self, datamodule: Any, encoder: Any, split: str) -> None:
         from ladic.features import FeatureCache, fingerprint
 
-        self.source, self.encoder = datamodule.split(split), encoder
+        self.source, self.encoder, self.split = datamodule.split(split), encoder, split
         self.cache = None
         if datamodule.features is not None:
             self.cache = FeatureCache(datamodule.features, split)
@@ -40,3 +40,19 @@ class TokenReader:
         images = torch.stack([to_tensor(self.source.image(row), self.encoder.preprocess) for row in rows])
         with torch.inference_mode():
             return self.encoder(images).float().clone()
+
+    def pooled(self, batch_size: int) -> tuple[Tensor, list[list[str]]]:
+        """``expected_ngrams.pooled`` of every picture, (n, C), and their captions as tokens; tells of each tenth."""
+        import torch
+
+        from ladic.expected_ngrams import pooled
+        from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize_all
+
+        rows, features, tenths = range(len(self)), [], 0
+        for start in range(0, len(self), batch_size):
+            features.append(pooled(self.tokens(list(rows[start : start + batch_size]))))
+            done = min(start + batch_size, len(self))
+            if 10 * done // len(self) > tenths:
+                tenths = 10 * done // len(self)
+                print(f"  {self.split}: {done}/{len(self)} pictures", flush=True)
+        return torch.cat(features), [ptb_tokenize_all(self.captions(row)) for row in rows]

@@ -1,0 +1,101 @@
+"""``python -m benchmarks.retrieval``: how far captions of the training pictures get, with no network for captions at all.
+
+For each validation picture the training caption with the highest CIDEr-D that the picture lets expect
+(``ladic.expected_ngrams``), and, to compare, a caption of the picture whose features are nearest. What a captioner gains
+over it is what it says that nobody said before. Needs the cached features of ``configs/study/plus.yaml``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.pages import RESULTS, conditions, publish, table
+from ladic.cli.lightning_cli import model_part, parse, spec_of
+from ladic.cli.token_reader import TokenReader
+from ladic.components import ImageEncoder
+from ladic.datamodules import CaptionDataModule
+from ladic.expected_ngrams import ExpectedNgrams
+from ladic.metrics.scoring import score_captions
+from ladic.spec import build
+
+METRICS = ("cider", "bleu", "rouge", "meteor")
+SHOWN = ("CIDEr-D", "BLEU-4", "ROUGE-L", "METEOR")
+LEAST, RIDGE, LONGEST = 20, 0.3, 4
+PICTURES = 100
+"""Whose scores of all captions are in memory at a time."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measures and writes ``results/retrieval.md``."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("-c", "--config", default="configs/study/plus.yaml", help="encoder and pictures")
+    parser.add_argument("--features", default="runs/flickr8k/features", help="of ladic cache-features")
+    parser.add_argument("--page", type=Path, default=RESULTS / "retrieval.md")
+    given = parser.parse_args(argv)
+    config = parse(["-c", given.config, f"--data.features={given.features}"])
+    encoder, datamodule = (
+        build(model_part(config, "image_encoder"), ImageEncoder),
+        build(spec_of(config.data), CaptionDataModule),
+    )
+    train, captions = TokenReader(datamodule, encoder, "train").pooled(64)
+    pictures, references = TokenReader(datamodule, encoder, "val").pooled(64)
+    stored = [text for texts in captions for text in texts]
+    rows = [("nearest picture, its first caption", nearest(train, captions, pictures), 0.0)]
+    for longest in range(1, LONGEST + 1):
+        model = ExpectedNgrams.fit(train, captions, LEAST, RIDGE, longest)
+        begun = time.perf_counter()
+        said = expected(model, stored, pictures)
+        words = f"highest expected CIDEr-D, up to {longest} word{'s' * (longest > 1)} in a row"
+        rows.append((words, said, (time.perf_counter() - begun) / len(pictures)))
+    shown = []
+    for name, said, seconds in rows:
+        scores = score_captions(dict(enumerate(said)), dict(enumerate(references)), METRICS).corpus
+        cells = ["" if (value := scores.get(metric)) is None else f"{value:.4f}" for metric in SHOWN]
+        shown.append([name, *cells, f"{1000 * seconds:.1f}", str(len(set(said)))])
+    publish(
+        given.page,
+        [
+            "# Captions that others wrote",
+            "",
+            "`python -m benchmarks.retrieval`: of the training captions the one that suits a picture best by a ridge",
+            "regression on its mean image token, the selector of `configs/study/plus.yaml` with all captions for candidates.",
+            "Nothing is generated.",
+            "",
+            conditions(f"{len(stored)} captions of {len(train)} pictures, {len(pictures)} validation pictures"),
+            f"- n-grams of at least {LEAST} pictures, ridge {RIDGE}; of the search alone the time",
+            "",
+            *table(["chosen by", *SHOWN, "ms a picture", "different captions"], shown),
+        ],
+    )
+
+
+def nearest(train: Tensor, captions: Sequence[Sequence[str]], pictures: Tensor) -> list[str]:
+    """The first caption of the picture with the most alike features, each of them centred and scaled."""
+    mean, deviation = train.mean(0), train.std(0) + 1e-3
+    stored, asked = (F.normalize((each - mean) / deviation) for each in (train, pictures))
+    return [captions[row][0] for row in (asked @ stored.T).argmax(1).tolist()]
+
+
+def expected(model: ExpectedNgrams, stored: Sequence[str], pictures: Tensor) -> list[str]:
+    """Of stored captions the one with the highest score for each picture, ``ExpectedNgrams.score`` for all at once."""
+    vectors = [model.vector(text) for text in stored]
+    places = torch.tensor([[row, column] for row, vector in enumerate(vectors) for column in vector]).T
+    values = torch.tensor([value for vector in vectors for value in vector.values()])
+    table = torch.sparse_coo_tensor(places, values, (len(stored), len(model.ngrams))).to_sparse_csr()
+    shares = torch.tensor([model.length_share(text) for text in stored])
+    found: list[str] = []
+    for part in pictures.split(PICTURES):
+        scores = (table @ model.expected(part).T).T * shares
+        found += [stored[row] for row in scores.argmax(1).tolist()]
+    return found
+
+
+if __name__ == "__main__":
+    main()

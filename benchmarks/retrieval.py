@@ -1,8 +1,8 @@
-"""``python -m benchmarks.retrieval``: how far captions of the training pictures get, with no network for captions at all.
+"""``python -m benchmarks.retrieval``: how far captions of the training pictures get, without a captioner.
 
 For each validation picture the training caption with the highest CIDEr-D that the picture lets expect
-(``ladic.expected_ngrams``), and, to compare, a caption of the picture whose features are nearest. What a captioner gains
-over it is what it says that nobody said before. Needs the cached features of ``configs/study/plus.yaml``.
+(``ladic.expected_ngrams``), and, to compare, a caption of the picture whose features are nearest. What a captioner
+gains over it is what it says that nobody said before. Needs the cached features of ``configs/study/plus.yaml``.
 """
 
 from __future__ import annotations
@@ -40,10 +40,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--page", type=Path, default=RESULTS / "retrieval.md")
     given = parser.parse_args(argv)
     config = parse(["-c", given.config, f"--data.features={given.features}"])
-    encoder, datamodule = (
-        build(model_part(config, "image_encoder"), ImageEncoder),
-        build(spec_of(config.data), CaptionDataModule),
-    )
+    encoder = build(model_part(config, "image_encoder"), ImageEncoder)
+    datamodule = build(spec_of(config.data), CaptionDataModule)
     train, captions = TokenReader(datamodule, encoder, "train").pooled(64)
     pictures, references = TokenReader(datamodule, encoder, "val").pooled(64)
     stored = [text for texts in captions for text in texts]
@@ -65,8 +63,8 @@ def main(argv: list[str] | None = None) -> None:
             "# Captions that others wrote",
             "",
             "`python -m benchmarks.retrieval`: of the training captions the one that suits a picture best by a ridge",
-            "regression on its mean image token, the selector of `configs/study/plus.yaml` with all captions for candidates.",
-            "Nothing is generated.",
+            "regression on its mean image token: the selector of `configs/study/plus.yaml` with all captions for",
+            "candidates. Nothing is generated.",
             "",
             conditions(f"{len(stored)} captions of {len(train)} pictures, {len(pictures)} validation pictures"),
             f"- n-grams of at least {LEAST} pictures, ridge {RIDGE}; of the search alone the time",

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_run import write_config
 
+from benchmarks import retrieval
 from ladic.errors import UsageError
 from ladic.expected_ngrams import ExpectedNgrams, pooled
 from ladic.metrics.functional.cider import DocumentFrequencies, cider_d
@@ -93,6 +94,16 @@ def test_other_lengths_than_captions_have_score_less() -> None:
     share = {words: np.mean([np.exp(-((words - length) ** 2) / 72) for length in (2, 3)]) for words in (1, 2)}
     assert (once, twice) == pytest.approx((10 / 2 * share[1], 10 / 2 * share[2]))
     assert model.score(expected, "") == 0
+
+
+def test_a_search_through_all_captions_finds_the_one_with_the_highest_score() -> None:
+    model, features = fitted()
+    stored = [text for texts in CAPTIONS for text in texts] + ["a bird runs and a dog"]
+    scores = [[model.score(row, text) for text in stored] for row in model.expected(features).tolist()]
+    found = retrieval.expected(model, stored, features)
+    assert found == [stored[int(np.argmax(row))] for row in scores]
+    assert len(set(found)) > 1
+    assert retrieval.nearest(features, CAPTIONS, features) == [texts[0] for texts in CAPTIONS]
 
 
 def test_roots_keep_their_sign() -> None:

@@ -85,7 +85,7 @@ class AnalogBitsLatentSpace(TextLatentSpace):
         """That of ``special_token``, or of [PAD]."""
         if self.special_token is not None:
             return super().special_latent()
-        pad = torch.tensor(self.tokenizer.pad_token_id, device=self.normalizer.mean.device)
+        pad = torch.full((), self.tokenizer.pad_token_id, device=self.normalizer.mean.device)
         return self.normalizer.normalize(self.scale * bits(pad, self.width))
 
     def checkpoint_args(self) -> dict[str, Any]:

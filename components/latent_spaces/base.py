@@ -90,8 +90,10 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
 
     def special_positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, L) bool: [CLS], [SEP] and [PAD], wherever they stand."""
-        special = [self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.tokenizer.pad_token_id]
-        return (attention_mask == 0) | torch.isin(input_ids, torch.tensor(special, device=input_ids.device))
+        special = attention_mask == 0
+        for token in (self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.tokenizer.pad_token_id):
+            special = special | (input_ids == token)  # numbers: a tensor of them would have a GPU wait for its copy
+        return special
 
     def reassigned_positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, L) bool: where ``encode`` writes the special latent.
@@ -127,7 +129,8 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
         """
         if self.special_token is None:
             zeros = torch.zeros_like(self.normalizer.mean)
-            return zeros if self.special_at == "mean" else zeros + 1 - 2 * (torch.arange(len(zeros)).to(zeros) % 2)
+            place = torch.arange(len(zeros), device=zeros.device)
+            return zeros if self.special_at == "mean" else zeros + 1 - 2 * (place % 2)
         encoded = self.tokenizer([self.special_token], return_tensors="pt").to(self.normalizer.mean.device)
         return self.features(encoded["input_ids"], encoded["attention_mask"])[0, 1]
 

@@ -45,7 +45,8 @@ class CosineSchedule(NoiseSchedule):
     def alpha_bar(self, t: Tensor) -> Tensor:
         t = self.full_precision(t)
         if self._table is not None:
-            return self._table.to(t.device)[(t.clamp(0, 1) * (len(self._table) - 1)).round().long()]
+            self._table = self._table.to(t.device)  # stays there
+            return self._table[(t.clamp(0, 1) * (len(self._table) - 1)).round().long()]
         return self._share(t)
 
     def _share(self, t: Tensor) -> Tensor:

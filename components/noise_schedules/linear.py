@@ -51,6 +51,7 @@ class LinearSchedule(NoiseSchedule):
     def alpha_bar(self, t: Tensor) -> Tensor:
         t = self.full_precision(t)
         if self._table is not None:
-            return self._table.to(t.device)[(t.clamp(0, 1) * (len(self._table) - 1)).round().long()]
+            self._table = self._table.to(t.device)  # stays there
+            return self._table[(t.clamp(0, 1) * (len(self._table) - 1)).round().long()]
         low, high = 1000 * self.beta_min, 1000 * self.beta_max
         return torch.exp(-(low * t + (high - low) * t.square() / 2))

@@ -87,8 +87,8 @@ def sampling(scores: dict[str, Any]) -> list[str]:
     settings = {**sampler["init_args"]}
     return [
         f"- {_name(sampler)} {settings}, guidance scale {scores['guidance']['scale']}; {scores['num_candidates']} "
-        f"candidates, chosen by {_name(selector)} {_plain(selector)};",
-        f"  counted NFE {scores['nfe']} a candidate and {scores['selection_nfe']} for choosing; "
+        f"samples, chosen by {_name(selector)} {_plain(selector)};",
+        f"  counted NFE {scores['nfe']} a sample and {scores['selection_nfe']} for choosing; "
         f"{scores['seconds_per_image']:.3f} s a picture with scoring",
     ]
 

@@ -45,18 +45,19 @@ def main(argv: list[str] | None = None) -> None:
     train, captions = TokenReader(datamodule, encoder, "train").pooled(64)
     pictures, references = TokenReader(datamodule, encoder, "val").pooled(64)
     stored = [text for texts in captions for text in texts]
-    rows = [("nearest picture, its first caption", nearest(train, captions, pictures), 0.0)]
+    rows = [("nearest picture, its first caption", nearest(train, captions, pictures), "")]
     for longest in range(1, LONGEST + 1):
         model = ExpectedNgrams.fit(train, captions, LEAST, RIDGE, longest)
+        known = Stored(model, stored)
         begun = time.perf_counter()
-        said = expected(model, stored, pictures)
+        said = known.best(pictures)
         words = f"highest expected CIDEr-D, up to {longest} word{'s' * (longest > 1)} in a row"
-        rows.append((words, said, (time.perf_counter() - begun) / len(pictures)))
+        rows.append((words, said, f"{1000 * (time.perf_counter() - begun) / len(pictures):.1f}"))
     shown = []
-    for name, said, seconds in rows:
+    for name, said, milliseconds in rows:
         scores = score_captions(dict(enumerate(said)), dict(enumerate(references)), METRICS).corpus
         cells = ["" if (value := scores.get(metric)) is None else f"{value:.4f}" for metric in SHOWN]
-        shown.append([name, *cells, f"{1000 * seconds:.1f}", str(len(set(said)))])
+        shown.append([name, *cells, milliseconds, str(len(set(said)))])
     publish(
         given.page,
         [
@@ -75,24 +76,41 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def nearest(train: Tensor, captions: Sequence[Sequence[str]], pictures: Tensor) -> list[str]:
-    """The first caption of the picture with the most alike features, each of them centred and scaled."""
+    """The first caption of the picture with the most alike features, each of them centred and scaled.
+
+    Args:
+        train: (n, C) of the training pictures, whose ``captions`` these are.
+        pictures: (V, C).
+    """
     mean, deviation = train.mean(0), train.std(0) + 1e-3
     stored, asked = (F.normalize((each - mean) / deviation) for each in (train, pictures))
     return [captions[row][0] for row in (asked @ stored.T).argmax(1).tolist()]
 
 
-def expected(model: ExpectedNgrams, stored: Sequence[str], pictures: Tensor) -> list[str]:
-    """Of stored captions the one with the highest score for each picture, ``ExpectedNgrams.score`` for all at once."""
-    vectors = [model.vector(text) for text in stored]
-    places = torch.tensor([[row, column] for row, vector in enumerate(vectors) for column in vector]).T
-    values = torch.tensor([value for vector in vectors for value in vector.values()])
-    table = torch.sparse_coo_tensor(places, values, (len(stored), len(model.ngrams))).to_sparse_csr()
-    shares = torch.tensor([model.length_share(text) for text in stored])
-    found: list[str] = []
-    for part in pictures.split(PICTURES):
-        scores = (table @ model.expected(part).T).T * shares
-        found += [stored[row] for row in scores.argmax(1).tolist()]
-    return found
+class Stored:
+    """Captions as a matrix, to score all of them for a picture at once.
+
+    Args:
+        model: of expected n-grams.
+        captions: (S) as tokens with spaces between them.
+    """
+
+    def __init__(self, model: ExpectedNgrams, captions: Sequence[str]) -> None:
+        self.model, self.captions = model, captions
+        vectors = [model.vector(text) for text in captions]
+        places = torch.tensor([[row, number] for row, vector in enumerate(vectors) for number in vector]).T
+        values = torch.tensor([value for vector in vectors for value in vector.values()])
+        self.table = torch.sparse_coo_tensor(places, values, (len(captions), len(model.ngrams))).to_sparse_csr()
+        self.shares = torch.tensor([model.length_share(text) for text in captions])
+
+    def best(self, pictures: Tensor) -> list[str]:
+        """The caption with the highest ``ExpectedNgrams.score`` for each of the pooled features (V, C)."""
+        found: list[str] = []
+        for part in pictures.split(PICTURES):
+            alike = (self.table @ self.model.expected(part).T).T
+            scores = torch.where(alike > 0, alike * self.shares, alike)
+            found += [self.captions[row] for row in scores.argmax(1).tolist()]
+        return found
 
 
 if __name__ == "__main__":

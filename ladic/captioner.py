@@ -68,7 +68,7 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
         sampler: re-noising in 20 steps if not given, the best of ``benchmarks/results/sampling.md``.
         guidance: classifier-free guidance in sampling.
         selector: picks among candidates; minimum Bayes risk if not given.
-        num_candidates: captions drawn for each image, of which the selector picks one.
+        num_candidates: samples drawn for each image; the selector picks one of their captions.
         latent_loss: "l2" (un-squared norm per position) or "mse".
         caption_loss_weight: lambda of eq. 2; 0.2 in the paper.
         self_conditioning: share of the samples that train on the model's own first estimate; with 0 it is off in
@@ -190,6 +190,10 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
     @property
     def length(self) -> int:
         return self.latent_space.length
+
+    @property
+    def readings(self) -> int:
+        return 1 if self.rounding is None else self.rounding.readings
 
     @property
     def tokenizer(self) -> Any:

@@ -49,7 +49,7 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
         settings: constructor arguments of plain values that a checkpoint keeps, each an attribute of the same name.
         options: options of ``ladic caption`` that mean something to it.
         length_option: option that sets the length it is trained for.
-        num_candidates: captions drawn for each image, of which one is chosen.
+        num_candidates: samples drawn for each image; of their captions one is chosen.
         compiled: whether its parts are, so that batches of one size pay.
     """
 
@@ -90,8 +90,13 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
 
     @property
     def rows(self) -> int:
-        """Captions that the network works on for each image: its candidates, or those of a beam."""
+        """Captions that the network works on for each image: its samples, or those of a beam."""
         return self.num_candidates
+
+    @property
+    def readings(self) -> int:
+        """Captions that a sample gives."""
+        return 1
 
     # What a subclass says.
 
@@ -140,7 +145,7 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
 
         Args:
             batch: images, or their tokens.
-            number: candidates of each image; ``num_candidates`` if None.
+            number: samples of each image; ``num_candidates`` if None.
             length: tokens a caption may have; the model decides if None.
         """
 

@@ -5,12 +5,12 @@
     expected:  u(picture) = p + f W,    W = (F'F + ridge n I)^-1 F'(V - p)
 
 for n pictures with features F (n, C) and vectors V (n, G): a picture's is the mean of its captions', p the mean of all.
-``v`` is CIDEr's vector of n-grams (Vedantam et al. 2015), so that v(c) u(picture) is the CIDEr that a caption c is
-expected to have, linear in the features and solved in closed form (Hoerl & Kennard 1970): it is there in seconds, and
-overfits less than a network does. The signed root evens out what few channels shout (Perronnin et al. 2010, "Improving
-the Fisher Kernel"). Fang et al. 2015 ("From Captions to Visual Concepts and Back") choose captions by detected words,
-Devlin et al. 2015 ("Exploring Nearest Neighbor Approaches for Image Captioning") by their CIDEr with captions of
-pictures that are alike.
+``v`` is CIDEr's vector of n-grams (Vedantam et al. 2015), so that v(c) u(picture) estimates the CIDEr of a caption c, but
+for n-grams too rare to be known. It is linear in the features and solved in closed form (Hoerl & Kennard 1970): it is
+there in seconds, and overfits less than a network does. The signed root evens out what few channels shout (Perronnin et
+al. 2010, "Improving the Fisher Kernel"). Fang et al. 2015 ("From Captions to Visual Concepts and Back") choose captions by
+detected words, Devlin et al. 2015 ("Exploring Nearest Neighbor Approaches for Image Captioning") by their CIDEr with
+captions of pictures that are alike.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class ExpectedNgrams(nn.Module):
             caption: tokens with spaces between them.
         """
         alike = sum(value * expected[number] for number, value in self.vector(caption).items())
-        return 10 / self.longest * self.length_share(caption) * alike
+        # A regression knows no bounds: where it is below 0, the penalty would be a reward.
+        return 10 / self.longest * (alike * self.length_share(caption) if alike > 0 else alike)
 
     def length_share(self, caption: str) -> float:
         """What CIDEr-D's penalty leaves of a score: the mean over captions, a Gaussian of the difference in words."""
@@ -128,7 +129,7 @@ class ExpectedNgrams(nn.Module):
             true = self.vectors(captions[rows])
             left += float((self.expected(pooled[rows]) - true).square().sum())
             total += float((self.prior - true).square().sum())
-        return 1 - left / total
+        return 1 - left / total if total else 0.0
 
     def forward(self, image_tokens: Tensor) -> Tensor:
         """Expected vectors (B, G) from image tokens (B, N, C)."""
@@ -164,7 +165,8 @@ class ExpectedNgrams(nn.Module):
         counts: Counter[str] = Counter()
         for texts in captions:
             counts.update({ngram for text in texts for size in range(1, longest + 1) for ngram in _ngrams(text, size)})
-        ngrams = sorted(ngram for ngram, count in counts.most_common(most) if count >= least)
+        frequent = sorted(ngram for ngram, count in counts.items() if count >= least)  # the order of sets is by chance
+        ngrams = sorted(sorted(frequent, key=lambda ngram: -counts[ngram])[:most])
         if not ngrams:
             raise UsageError(f"--least {least}: no word is in the captions of so many pictures; give fewer")
         lengths = Counter(len(text.split()) for texts in captions for text in texts)

@@ -35,9 +35,10 @@ class Generation:
     """What came out of one batch.
 
     Attributes:
-        candidates: for each image its captions, ``num_candidates`` times the readings of the rounding.
-        latents: (B * num_candidates, L, D) final estimates, the candidates of one image in a row.
-        nfe: network evaluations spent on each candidate.
+        candidates: for each image its captions: of each of its ``num_candidates`` samples the R readings of the
+            rounding, so that caption i belongs to sample i // R.
+        latents: (B * num_candidates, L, D) final estimates, the samples of one image in a row.
+        nfe: network evaluations spent on each sample.
     """
 
     candidates: list[list[str]]
@@ -95,12 +96,13 @@ def generate(
         return latent_space.decode(x0).float().softmax(-1).amax(-1)
 
     latents = sampler.sample(denoise, noise.draw(), schedule, noise.draw, on_step, confidence)
+    each = num_candidates
     if rounded is not None:
-        indices = rounded.readings(latents).flatten(0, 1)
+        readings = rounded.readings(latents)
+        indices, each = readings.flatten(0, 1), each * readings.shape[1]
     else:
         indices = within.indices(latents) if within is not None else latent_space.decode(latents).argmax(-1)
     captions = postprocess(indices, latent_space) if postprocess is not None else latent_space.to_text(indices)
-    each = len(captions) // len(image_ids)
     rows = [captions[i : i + each] for i in range(0, len(captions), each)]
     return Generation(rows, latents, guided.nfe)
 

@@ -33,9 +33,9 @@ class Caption:
         image: the picture's name.
         caption: the chosen one.
         captions: the ``num_captions`` asked for, best first (fewer where fewer candidates are different).
-        candidates: all that were drawn.
+        candidates: all that were drawn, of a sample all its readings.
         scores: the selector's, of each candidate.
-        nfe: network evaluations spent on each candidate, counted.
+        nfe: network evaluations spent on each sample, counted.
         selection_nfe: and on choosing.
     """
 
@@ -91,7 +91,7 @@ class PictureMethods:
 
         Args:
             images: one or several: paths, PIL images, or preprocessed tensors (3, size, size).
-            num_candidates: captions drawn for each; the model's own number if None.
+            num_candidates: samples drawn for each; the model's own number if None.
             num_captions: how many are chosen of them, the best first.
             diverse: choose captions that differ (maximal marginal relevance).
             length: tokens a caption may have.
@@ -102,7 +102,7 @@ class PictureMethods:
         """
         model = cast("Captioner", self)
         wanted = model.num_candidates if num_candidates is None else num_candidates
-        if num_captions < 1 or wanted < num_captions:
+        if num_captions < 1 or wanted * model.readings < num_captions:
             raise UsageError(
                 f"num_captions={num_captions}, num_candidates={wanted}: need at least 1 caption and as many candidates"
             )

@@ -246,7 +246,7 @@ def results(scores: dict[str, Any]) -> str:
         shuffled = ", ".join(f"{n.removesuffix('_shuffled')} {_shown(n, scores['scores'][n])}" for n in control)
         lines += [f"The same captions beside other images (control): {shuffled}.", ""]
     several = scores.get("num_candidates") or 1
-    nfe = f"{scores['nfe']:g} network evaluations (NFE) for each of {several} candidate{'s' if several > 1 else ''}"
+    nfe = f"{scores['nfe']:g} network evaluations (NFE) for each of {several} sample{'s' if several > 1 else ''}"
     if scores.get("selection_nfe"):
         nfe += f" and {scores['selection_nfe']:g} for choosing"
     seeds = ", ".join(f"{key} {value}" for key, value in (scores.get("seeds") or {}).items())

@@ -93,7 +93,7 @@ class Candidates:
     Attributes:
         captions: of each image.
         scores: of each of them; the higher the better.
-        nfe: network evaluations spent on each candidate of an image, as they were counted, for each image.
+        nfe: network evaluations spent on each sample of an image, as they were counted, for each image.
         selection_nfe: and on choosing among them.
     """
 

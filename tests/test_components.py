@@ -40,7 +40,7 @@ def embedding_space(**kwargs: Any) -> C.EmbeddingLatentSpace:
     return C.EmbeddingLatentSpace(config=config, tokenizer=testing.tiny_tokenizer(), length=12, **kwargs)
 
 
-def word_shares() -> str:
+def expected_ngrams() -> str:
     """A file of words for tokens of width 6."""
     file = Path(tempfile.mkdtemp()) / "words.safetensors"
     ExpectedNgrams.fit(torch.randn(3, 6), [["a dog"], ["a cat"], ["a"]], least=1, ridge=1.0).save(file)
@@ -90,7 +90,7 @@ TINY: dict[type, list[Callable[[], Buildable]]] = {
         lambda: embedding_space(special_token="."),
         lambda: embedding_space(normalize=False, reassign=False),
     ],
-    rerank.ExpectedCiderSelector: [lambda: rerank.ExpectedCiderSelector(word_shares())],
+    rerank.ExpectedCiderSelector: [lambda: rerank.ExpectedCiderSelector(expected_ngrams())],
     rerank.PhraseSelector: [lambda: rerank.PhraseSelector(phrases())],
     rerank.ClipSelector: [lambda: rerank.ClipSelector(*tiny_clip(Path(tempfile.mkdtemp())))],
     rerank.MinimumBayesRiskSelector: [rerank.MinimumBayesRiskSelector, lambda: rerank.MinimumBayesRiskSelector(2)],

@@ -62,6 +62,7 @@ def test_ngrams_have_to_be_in_some_pictures_and_their_rarity_is_ciders() -> None
     assert model.rarity.tolist() == pytest.approx([0.0, np.log(2), np.log(2)])
     assert model.lengths == [0, 1, 4, 3]
     assert ExpectedNgrams.fit(features, CAPTIONS, 1, 1.0, longest=1, most=2).ngrams == ["a", "dog"]
+    assert ExpectedNgrams.fit(features, CAPTIONS, 1, 1.0, longest=1, most=3).ngrams == ["a", "bird", "dog"], "by name"
     with pytest.raises(UsageError, match="--least 5: no word is in the captions of so many pictures"):
         fitted(least=5)
 
@@ -94,16 +95,23 @@ def test_other_lengths_than_captions_have_score_less() -> None:
     share = {words: np.mean([np.exp(-((words - length) ** 2) / 72) for length in (2, 3)]) for words in (1, 2)}
     assert (once, twice) == pytest.approx((10 / 2 * share[1], 10 / 2 * share[2]))
     assert model.score(expected, "") == 0
+    assert model.score([-value for value in expected], "dog") == pytest.approx(-10 / 2), "no penalty that is a reward"
 
 
 def test_a_search_through_all_captions_finds_the_one_with_the_highest_score() -> None:
     model, features = fitted()
     stored = [text for texts in CAPTIONS for text in texts] + ["a bird runs and a dog"]
     scores = [[model.score(row, text) for text in stored] for row in model.expected(features).tolist()]
-    found = retrieval.expected(model, stored, features)
+    found = retrieval.Stored(model, stored).best(features)
     assert found == [stored[int(np.argmax(row))] for row in scores]
     assert len(set(found)) > 1
     assert retrieval.nearest(features, CAPTIONS, features) == [texts[0] for texts in CAPTIONS]
+
+
+def test_where_all_pictures_have_all_ngrams_nothing_is_explained() -> None:
+    same = [["a dog"]] * 3
+    features = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    assert ExpectedNgrams.fit(features, same, 3, 0.5).explained(features, same) == 0
 
 
 def test_roots_keep_their_sign() -> None:

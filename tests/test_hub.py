@@ -132,7 +132,7 @@ def test_the_card_says_what_evaluation_measured(run, card):
     assert f"| BLEU-4 | {round(100 * scores['scores']['BLEU-4'], 2)} |" in card
     assert f"| Mean length | {round(scores['scores']['Mean length'], 4)} |" in card
     assert "test split, 4 images" in card
-    assert "4 network evaluations (NFE) for each of 2 candidates" in card  # two steps, guided
+    assert "4 network evaluations (NFE) for each of 2 samples" in card  # two steps, guided
     assert "ShapesDataModule" in card
     assert "num_train=16" in card
     assert "2 steps of 8 captions" in card

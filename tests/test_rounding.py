@@ -162,6 +162,7 @@ def run(
     seen: list | None = None,
     sampler: Sampler | None = None,
     rows: slice | None = None,
+    number: int = 1,
 ) -> Generation:
     return generate(
         world.tokens[rows or slice(None)],
@@ -174,6 +175,7 @@ def run(
         guidance=ClassifierFreeGuidance(1.0),
         length=length,
         rounding=rounding,
+        num_candidates=number,
         on_step=None if seen is None else lambda step: seen.append(step.x0),
     )
 
@@ -182,12 +184,16 @@ class Heard(Rounding):
     """Another rounding, and all that it said."""
 
     def __init__(self, rounding: Rounding) -> None:
-        self.rounding, self.clamp = rounding, rounding.clamp
+        self.rounding, self.clamp, self.readings = rounding, rounding.clamp, rounding.readings
         self.said: list[torch.Tensor] = []
 
     def __call__(self, logits: torch.Tensor, words: Words) -> torch.Tensor:
-        self.said.append(self.rounding(logits, words))
-        return self.said[-1]
+        return self.several(logits, words)[:, 0]
+
+    def several(self, logits: torch.Tensor, words: Words) -> torch.Tensor:
+        found = self.rounding.several(logits, words)
+        self.said.append(found[:, 0])
+        return found
 
 
 def test_without_clamping_argmax_is_what_a_captioner_does_anyway(world: World) -> None:
@@ -255,12 +261,29 @@ def test_a_caption_does_not_depend_on_its_batch(world: World, ngrams: str) -> No
     assert run(world, rounding, rows=slice(2, 3)).candidates[0] == run(world, rounding).candidates[2]
 
 
-def test_readings_of_a_sample_are_candidates(world: World, ngrams: str) -> None:
-    one, several = run(world, NgramRounding(ngrams)), run(world, NgramRounding(ngrams, readings=3))
+@pytest.mark.parametrize("clamp", [True, False])
+def test_readings_of_a_sample_are_candidates(world: World, ngrams: str, clamp: bool) -> None:
+    one, several = (run(world, NgramRounding(ngrams, readings=n, clamp=clamp), number=2) for n in (1, 3))
     assert torch.equal(one.latents, several.latents), "the sampler goes on from the best"
-    assert [row[:1] for row in several.candidates] == one.candidates
-    assert {len(row) for row in several.candidates} == {3}
-    assert all(len(set(row)) > 1 for row in several.candidates)
+    assert [row[::3] for row in several.candidates] == one.candidates
+    assert {len(row) for row in several.candidates} == {6}
+    assert all(len(set(row[:3])) > 1 for row in several.candidates)
+
+
+def test_where_there_are_fewer_captions_than_readings_the_best_is_there_again(ngrams: str) -> None:
+    words, logits = tiny_words(1), torch.zeros(1, 2, 2)
+    logits[:, :, 1] = 9.0
+    found = NgramRounding(ngrams, weight=0.0, readings=12).several(logits, words)[0].tolist()
+    assert found == [[0, 1], [0, 0], *[[0, 1]] * 10], "one word or none fit between [CLS] and the end of two positions"
+
+
+def test_captions_are_the_same_however_many_are_decided_on_at_once(
+    world: World, ngrams: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounding = NgramRounding(ngrams, readings=2)
+    whole = run(world, rounding)
+    monkeypatch.setattr("ladic.rounding.denoiser.LOGITS", {"cpu": 1, "other": 1})
+    assert run(world, rounding).candidates == whole.candidates
 
 
 def test_from_counting_to_captions_on_the_command_line(cli, tmp_path: Path) -> None:

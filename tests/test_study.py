@@ -51,7 +51,7 @@ def by_cider(config):
 
 
 def by_words(config):
-    """Whether candidates are chosen by the words of the picture."""
+    """Whether candidates are chosen by what the picture lets expect."""
     return config.get("model.selector") == "ExpectedCiderSelector"
 
 

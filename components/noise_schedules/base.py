@@ -22,8 +22,8 @@ from ladic.spec import Buildable
 class NoiseSchedule(Buildable, ABC):
     """Maps time t in [0, 1] (0 clean, 1 noise) to the share of signal left.
 
-    A subclass defines ``alpha_bar``; everything else follows from it. Schedules hold no tensors and answer on the
-    device and in the shape of the ``t`` they are given, in float32 at least.
+    A subclass defines ``alpha_bar``; everything else follows from it. Schedules have no parameters and answer on
+    the device and in the shape of the ``t`` they are given, in float32 at least.
     """
 
     @property

@@ -13,9 +13,13 @@ def main(argv: list[str]) -> None:
     parser = LineParser("ladic fit-words", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-c", "--config", required=True, help="configuration with the encoder and the datamodule")
     parser.add_argument("--output", required=True, type=Path, help="file to write (.safetensors)")
-    parser.add_argument("--least", type=int, default=20, help="pictures that an n-gram is in (default %(default)s)")
+    parser.add_argument(
+        "--least", type=int, default=20, help="pictures an n-gram must be in (default %(default)s)"
+    )
     parser.add_argument("--longest", type=int, default=2, help="words of the longest n-gram (default %(default)s)")
-    parser.add_argument("--most", type=int, default=10_000, help="n-grams, the most frequent (default %(default)s)")
+    parser.add_argument(
+        "--most", type=int, default=10_000, help="n-grams kept, by frequency (default %(default)s)"
+    )
     parser.add_argument(
         "--ridge", type=float, default=0.3, help="regularisation, as a part of the pictures (default %(default)s)"
     )
@@ -30,8 +34,6 @@ def main(argv: list[str]) -> None:
         if getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: need at least 1")
 
-    import torch
-
     from ladic.cli.lightning_cli import model_part, parse, spec_of
     from ladic.cli.token_reader import TokenReader
     from ladic.components import ImageEncoder
@@ -43,15 +45,12 @@ def main(argv: list[str]) -> None:
     encoder = build(model_part(config, "image_encoder"), ImageEncoder)
     datamodule = build(spec_of(config.data), CaptionDataModule)
 
-    def read(split: str) -> tuple[torch.Tensor, list[list[str]]]:
-        return TokenReader(datamodule, encoder, split).pooled(options.batch_size)
-
-    features, captions = read("train")
+    features, captions = TokenReader(datamodule, encoder, "train").pooled(options.batch_size)
     model = ExpectedNgrams.fit(features, captions, options.least, options.ridge, options.longest, options.most)
     model.save(options.output)
     words = sum(" " not in ngram for ngram in model.ngrams)
     print(f"fit-words: {len(captions)} pictures, {words} words and {len(model.ngrams) - words} longer n-grams")
-    features, captions = read("val")
+    features, captions = TokenReader(datamodule, encoder, "val").pooled(options.batch_size)
     explained = model.explained(features, captions)
     print(f"validation: {100 * explained:.1f} % of what captions' n-grams vary by is told by the picture")
     print(

@@ -45,7 +45,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_choice_options(parser: argparse.ArgumentParser) -> None:
     """How many captions are drawn and which of them is taken."""
     group = parser.add_argument_group("choosing")
-    group.add_argument("--num-candidates", type=int, help="captions drawn for each picture, of which one is chosen")
+    group.add_argument("--num-candidates", type=int, help="samples drawn for each picture; one is chosen")
     group.add_argument(
         "--rerank",
         choices=["mbr", "clip", "reconstruction", "first"],

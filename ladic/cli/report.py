@@ -143,9 +143,7 @@ def facts(scores: dict[str, Any], split: str) -> dict[str, str]:
         found["guidance"] = ", ".join(f"{name} {value}" for name, value in scores["guidance"].items())
     if scores.get("nfe") is not None:
         several = scores.get("num_candidates") or 1
-        found["network evaluations"] = f"{scores['nfe']:g}" + (
-            f" for each of {several} candidates" if several > 1 else ""
-        )
+        found["network evaluations"] = f"{scores['nfe']:g}" + (f" for each of {several} samples" if several > 1 else "")
     if scores.get("seeds"):
         found["seeds"] = ", ".join(f"{name} {value}" for name, value in scores["seeds"].items())
     if scores.get("tokenizer"):

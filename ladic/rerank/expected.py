@@ -14,7 +14,7 @@ from ladic.spec import absolute
 
 
 class ExpectedCiderSelector(EncoderBoundSelector):
-    """The candidate with the highest expected CIDEr, from the picture alone.
+    """The candidate with the highest expected CIDEr-D, its penalty of lengths included, from the picture alone.
 
     CIDEr (Vedantam et al. 2015) is the mean over references of the cosine of a caption's n-grams and theirs, each
     weighed by its rarity. Here the references are not known. The mean of their unit vectors is estimated by a ridge

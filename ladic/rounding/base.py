@@ -12,7 +12,9 @@ from ladic.spec import Buildable
 
 
 class Rounding(Buildable, ABC):
-    """Decides on the words of an estimate, all positions in view. A subclass defines ``__call__``.
+    """Decides on the words of an estimate, all positions in view.
+
+    A subclass defines ``__call__``; one that has more readings than one defines ``several``, which is what is asked.
 
     Attributes:
         clamp: whether every estimate of the sampler is replaced by the latent of the words that it is rounded to, the
@@ -34,7 +36,8 @@ class Rounding(Buildable, ABC):
         """
 
     def several(self, logits: Tensor, words: Words) -> Tensor:
-        """The same as (B, ``readings``, L): captions that suit an estimate, the best first."""
+        """Indices (B, ``readings``, L) of captions that suit an estimate, from logits (B, L, V); the first is the one
+        that ``__call__`` gives."""
         return self(logits, words).unsqueeze(1)
 
 

@@ -34,8 +34,8 @@ class NgramRounding(Rounding):
         choices: likeliest words of a position that are looked at.
         beam_size: beginnings that are gone on with.
         no_repeat: words in a row, so many, that no caption has twice; 0 for any.
-        readings: captions that a sample gives, the best of the beam in order: candidates for a selector at hardly any
-            cost, but more alike than samples are.
+        readings: captions that a sample gives, the best of the beam in order: candidates for a selector that cost
+            the sampler next to nothing, but more alike than samples are.
         clamp: put the latent of the rounded caption in the place of every estimate, so that the sampler goes on from
             words that suit each other; without, only the last estimate is rounded so.
 
@@ -127,9 +127,9 @@ class NgramRounding(Rounding):
             ended, 0.0, self.weight * self.model.log_prob(first, second, torch.full_like(second, stop))
         )
         whole, order = whole.sort(dim=1, descending=True, stable=True)
-        order, possible = order[:, : self.readings], whole[:, : self.readings] > -torch.inf
+        rank = torch.arange(self.readings, device=ids.device).clamp_max(whole.shape[1] - 1)
         # Where there are fewer captions than that, the best one again.
-        order = torch.where(possible, order, order[:, :1])
+        order = torch.where((whole > -torch.inf)[:, rank], order[:, rank], order[:, :1])
         return path.gather(1, order.unsqueeze(-1).expand(-1, -1, length))
 
 
@@ -146,6 +146,11 @@ def _forbid_repeats(suits: Tensor, path: Tensor, choices: Tensor, size: int) -> 
         return
     windows = path.unfold(-1, size, 1)  # (B, beams, W, size)
     tail = path[..., path.shape[-1] - size + 1 :].unsqueeze(2)
-    row, beam, window = (windows[..., :-1] == tail).all(-1).nonzero(as_tuple=True)  # few
-    hit, word = (windows[row, beam, window, -1:] == choices[row, 0, :-1]).nonzero(as_tuple=True)
-    suits[row[hit], beam[hit], word] = -torch.inf
+    begun = (windows[..., :-1] == tail).all(-1)
+    if suits.is_cuda:  # which ends by asking every window: to count those that matter a GPU would be waited for
+        ended = begun.unsqueeze(-1) & (windows[..., -1:] == choices[..., :-1].unsqueeze(2))
+        suits[..., :-1].masked_fill_(ended.any(2), -torch.inf)
+    else:
+        row, beam, window = begun.nonzero(as_tuple=True)  # few
+        hit, word = (windows[row, beam, window, -1:] == choices[row, 0, :-1]).nonzero(as_tuple=True)
+        suits[row[hit], beam[hit], word] = -torch.inf

@@ -69,8 +69,8 @@ class TrigramModel:
         """Log-probability, in float32, of ``third`` behind ``first`` and ``second``.
 
         Args:
-            first, second, third: token ids whose shapes go together; what is known of a context is looked up once, so
-                that many words behind it, in a last dimension that it has not, cost two questions each.
+            first, second, third: token ids whose shapes can be broadcast. A context, say (B, 1), is looked up once for
+                all words (B, K) behind it.
         """
         behind = first * BASE + second
         n, t = (_of(table, second) for table in self._behind)

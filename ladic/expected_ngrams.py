@@ -5,12 +5,12 @@
     expected:  u(picture) = p + f W,    W = (F'F + ridge n I)^-1 F'(V - p)
 
 for n pictures with features F (n, C) and vectors V (n, G): a picture's is the mean of its captions', p the mean of all.
-``v`` is CIDEr's vector of n-grams (Vedantam et al. 2015), so that v(c) u(picture) estimates the CIDEr of a caption c, but
-for n-grams too rare to be known. It is linear in the features and solved in closed form (Hoerl & Kennard 1970): it is
-there in seconds, and overfits less than a network does. The signed root evens out what few channels shout (Perronnin et
-al. 2010, "Improving the Fisher Kernel"). Fang et al. 2015 ("From Captions to Visual Concepts and Back") choose captions by
-detected words, Devlin et al. 2015 ("Exploring Nearest Neighbor Approaches for Image Captioning") by their CIDEr with
-captions of pictures that are alike.
+``v`` is CIDEr's vector of n-grams (Vedantam et al. 2015), so that v(c) u(picture) estimates the CIDEr of a caption c,
+but for n-grams too rare to be known. It is linear in the features and solved in closed form (Hoerl & Kennard 1970): it
+is there in seconds, and overfits less than a network does. The signed root evens out what few channels shout (Perronnin
+et al. 2010, "Improving the Fisher Kernel"). Fang et al. 2015 ("From Captions to Visual Concepts and Back") choose
+captions by detected words, Devlin et al. 2015 ("Exploring Nearest Neighbor Approaches for Image Captioning") by their
+CIDEr with captions of pictures that are alike.
 """
 
 from __future__ import annotations

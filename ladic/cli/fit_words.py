@@ -13,13 +13,9 @@ def main(argv: list[str]) -> None:
     parser = LineParser("ladic fit-words", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-c", "--config", required=True, help="configuration with the encoder and the datamodule")
     parser.add_argument("--output", required=True, type=Path, help="file to write (.safetensors)")
-    parser.add_argument(
-        "--least", type=int, default=20, help="pictures an n-gram must be in (default %(default)s)"
-    )
+    parser.add_argument("--least", type=int, default=20, help="pictures an n-gram must be in (default %(default)s)")
     parser.add_argument("--longest", type=int, default=2, help="words of the longest n-gram (default %(default)s)")
-    parser.add_argument(
-        "--most", type=int, default=10_000, help="n-grams kept, by frequency (default %(default)s)"
-    )
+    parser.add_argument("--most", type=int, default=10_000, help="n-grams kept, by frequency (default %(default)s)")
     parser.add_argument(
         "--ridge", type=float, default=0.3, help="regularisation, as a part of the pictures (default %(default)s)"
     )

@@ -45,9 +45,7 @@ COMMANDS = {
     "pretrain-text": Command("pretrain_text", "train a small BERT and its tokenizer on a datamodule's captions"),
     "fit-space": Command("fit_space", "fit a text latent space: statistics, and the head where it has none"),
     "fit-phrases": Command("fit_phrases", "fit a detector of caption phrases on image tokens, to choose candidates by"),
-    "fit-words": Command(
-        "fit_words", "fit what words captions of a picture would have, to choose candidates by"
-    ),
+    "fit-words": Command("fit_words", "fit what words captions of a picture would have, to choose candidates by"),
     "fit-ngrams": Command("fit_ngrams", "count which words follow each other in training captions, for NgramRounding"),
     "fit-frequencies": Command("fit_frequencies", "count the n-grams of training captions, for CIDEr-D as a utility"),
     "cache-features": Command("cache_features", "save the image tokens of a frozen encoder for a datamodule"),

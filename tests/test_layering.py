@@ -97,6 +97,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     **{module: ((*BASE, *CONTRACTS, *PLAIN), TRAINING) for module in PLAIN},
     # Utilities and CLIP compare captions as the metrics do.
     "ladic.rerank": ((*BASE, *CONTRACTS, *PLAIN, "ladic.metrics", "ladic.components.latent_spaces.backbone"), TRAINING),
+    "ladic.expected_ngrams": ((*BASE, "ladic.metrics.functional.cider"), TRAINING),
     "ladic.pictures": ((*BASE, "ladic.datamodules.images", "ladic.datamodules.transforms"), TRAINING),
     "ladic.inference": (
         (*BASE, *PLAIN, "ladic.acceleration", "ladic.pictures", "ladic.captioner", "ladic.captioner_base"),

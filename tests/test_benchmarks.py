@@ -6,12 +6,14 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from tiny_run import tiny_config, write_config
 
 from benchmarks import (
+    choosing,
     generation,
     gpu,
     memory,
@@ -41,6 +43,7 @@ from benchmarks.training_step import Training
 from ladic import captioner_base
 from ladic.datamodules.shapes import Scene, SceneObject, check
 from ladic.draws import StepDraws
+from ladic.metrics.functional.cider import DocumentFrequencies
 
 TOY = SIZES["toy"]
 
@@ -298,3 +301,25 @@ def test_a_paragraph_repeats_claims_and_names():
     scene = Scene((SceneObject("circle", "red", "small", "plain", 0.2, 0.5),), "grey", False)
     said = "there is one object . a red circle is on the right . there is one object ."
     assert paragraph_study.measures(said, check(said, scene))[:3] == [(1, 3), (3, 4), (1, 1)]
+
+
+def test_a_choice_is_the_true_score_of_the_best_and_others_are_the_pictures_left(tmp_path):
+    scores, true = np.array([[[1.0, 3.0], [2.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]]), np.arange(8.0).reshape(2, 2, 2)
+    assert choosing.chosen(scores, true) == (1 + 7) / 2
+    frequencies = DocumentFrequencies.from_references([["a dog runs"], ["a cat"], ["the bird sits"]])
+    first, second, odd = choosing.agreement(["a dog runs", "a dog runs", "the bird"], frequencies)
+    assert first == second > odd
+    folder = tmp_path / "plus" / "seed-0"
+    folder.mkdir(parents=True)
+    entries = [
+        {"image_id": name, "scores": {"CIDEr-D": value}} for name, value in (("1", 9.0), ("2", 0.5), ("3", 0.25))
+    ]
+    (folder / "per_image_test.json").write_text(json.dumps(entries))
+    assert choosing.others(tmp_path, ["1"])[-1] == "| plus | 1 | 0.3750 | 0.3750 |"
+    assert choosing.others(tmp_path / "none", ["1"]) == []
+
+
+def test_choosing_without_its_run_says_what_to_do_first(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        choosing.main([f"--study={tmp_path}"])
+    assert "first: ladic sweep configs/study/flickr8k_study.yaml" in capsys.readouterr().err

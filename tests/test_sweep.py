@@ -333,6 +333,25 @@ def test_an_array_runs_the_run_of_its_task(swept, cli, monkeypatch):
     assert (refused.code, error_line(refused.stderr)) == (2, "--array 4: accepted are 0 to 3, the sweep's tasks")
 
 
+def test_tasks_side_by_side_are_those_of_the_array_and_the_table_is_of_all(swept, cli, monkeypatch):
+    folder, _ = swept
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    file = folder / "out/renoise/seed-1/sweep.json"
+    before = json.loads(file.read_text())
+    file.write_text(json.dumps({**before, "done": before["done"][:1]}))
+    (folder / "out/results.csv").unlink(missing_ok=True)
+    done = cli("sweep", folder / "study.yaml", "--jobs=2")
+    assert done.code == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert said[:3] == [
+        f"{run}, seed {seed}: finished before" for run, seed in (("ddim", 0), ("ddim", 1), ("renoise", 0))
+    ]
+    assert "1/1 [1/1] renoise, seed 1: begins" in said
+    assert said[-1].endswith("4 of 4 runs")
+    assert (folder / "out/results.csv").is_file()
+    assert [each["command"] for each in json.loads(file.read_text())["done"]] == ["fit", "test"]
+
+
 def test_a_row_that_tests_the_weights_of_another(swept, cli, tmp_path):
     folder, _ = swept
     rows = yaml.safe_load((folder / "study.yaml").read_text())["rows"]

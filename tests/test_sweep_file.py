@@ -86,6 +86,9 @@ def test_what_is_wrong_with_a_file_is_told_in_a_line(cli, write, content, compla
         (["--array=1", "--dry-run"], "--array 1: accepted are 0 to 0"),
         (["--array=0", "--gather"], "--gather: not together with --array; leave one of the two out"),
         (["--dry-run", "--gather"], "--gather: not together with --dry-run"),
+        (["--jobs=2", "--gather"], "--gather: not together with --jobs"),
+        (["--jobs=2", "--array"], "--array: not together with --jobs; leave one of the two out"),
+        (["--jobs=0"], "--jobs 0: accepted are whole numbers from 1"),
     ],
 )
 def test_wrong_words_are_told(cli, write, words, complaint):

@@ -18,7 +18,7 @@ from typing import Any
 
 from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
-from ladic.sweep import Row, Run, Runner, Sweep, read_sweep
+from ladic.sweep import Row, Run, Runner, SideBySide, Sweep, is_finished, read_sweep
 
 GIVEN = ("only", "seeds", "output", "minutes", "flags")
 """Options that say which runs there are."""
@@ -33,6 +33,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--output", help="folder of the runs, instead of the file's")
     parser.add_argument("--minutes", type=float, help="of training, instead of the file's")
     parser.add_argument("--flags", help="for all rows beside the file's, in one word: '--NAME=VALUE --NAME=VALUE'")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="trainings at a time on this machine, each on its share of the cores, which they exchange, and GPUs",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands, a run a line, and do nothing")
     parser.add_argument("--gather", action="store_true", help="only write the table of what is finished")
     parser.add_argument(
@@ -44,9 +50,13 @@ def main(argv: list[str]) -> int:
         "where there is no task either",
     )
     options = parser.parse_args(argv)
-    for name, given in (("--dry-run", options.dry_run), ("--array", options.array is not None)):
-        if options.gather and given:
-            raise UsageError(f"--gather: not together with {name}; leave one of the two out")
+    if options.jobs < 1:
+        raise UsageError(f"--jobs {options.jobs}: accepted are whole numbers from 1")
+    given = {"--gather": options.gather, "--array": options.array is not None, "--jobs": options.jobs > 1}
+    given["--dry-run"] = options.gather and options.dry_run
+    one, *others = [name for name, value in given.items() if value] or [""]
+    if others:
+        raise UsageError(f"{one}: not together with {others[0]}; leave one of the two out")
     sweep = read_sweep(options.sweep, options.output, options.minutes, options.flags)
     runs = sweep.runs(_names(options.only), _seeds(options.seeds))
     words = shlex.join(["ladic", "sweep", *argv])
@@ -61,7 +71,7 @@ def main(argv: list[str]) -> int:
     if options.dry_run:
         print("\n".join(lines_of(sweep, runs)))
         return 0
-    runner = _runner(sweep, runs)
+    runner = _runner(sweep, runs) if options.jobs == 1 else _side_by_side(options, sweep, runs)
     code = runner.run()
     if options.array is None and not runner.stopped:  # of an array, another task may be the last, so none gathers
         known = sweep.runs()
@@ -78,11 +88,16 @@ def lines_of(sweep: Sweep, runs: Sequence[Run]) -> list[str]:
 def submission(options: Any, tasks: Sequence[Sequence[Run]]) -> list[str]:
     """How the runs are submitted as an array, and which task is which of them."""
     script = str(files("ladic.configs") / "slurm" / "sweep.sbatch")
-    words = ["sbatch", f"--array=0-{len(tasks) - 1}", script, str(options.sweep)]
-    words += [f"--{name}={value}" for name in GIVEN if (value := getattr(options, name)) is not None]
-    gather = ["ladic", "sweep", *words[3:], "--gather"]
+    words = ["sbatch", f"--array=0-{len(tasks) - 1}", script, *_given(options)]
+    gather = ["ladic", "sweep", *_given(options), "--gather"]
     lines = [f"  {number:>3}  {'; '.join(map(str, runs))}" for number, runs in enumerate(tasks)]
     return ["submit:", f"  {shlex.join(words)}", "when all have ended:", f"  {shlex.join(gather)}", "tasks:", *lines]
+
+
+def _given(options: Any) -> list[str]:
+    """The words that say which runs there are."""
+    values = {name: getattr(options, name) for name in GIVEN}
+    return [str(options.sweep), *(f"--{name}={value}" for name, value in values.items() if value is not None)]
 
 
 def gathered(sweep: Sweep, runs: Sequence[Run], words: str) -> int:
@@ -118,13 +133,33 @@ def _writing(sweep: Sweep) -> Iterator[None]:
         ) from error
 
 
+def _try_to_write(sweep: Sweep) -> None:
+    with _writing(sweep):
+        sweep.output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=sweep.output).close()
+
+
+def _side_by_side(options: Any, sweep: Sweep, runs: Sequence[Run]) -> SideBySide:
+    """Of those of these runs that aren't finished, each task in a sweep of its own, which looks them over."""
+    import torch
+
+    _try_to_write(sweep)
+    pending = []
+    for number, task in enumerate(_tasks(runs)):
+        if all(map(is_finished, task)):
+            print("\n".join(f"{run}: finished before" for run in task))
+        else:
+            pending.append(["sweep", *_given(options), f"--array={number}"])
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+    return SideBySide(pending, options.jobs, gpus)
+
+
 def _runner(sweep: Sweep, runs: Sequence[Run]) -> Runner:
     """Of these runs, when they have been looked over."""
     from ladic.doctor.machine import devices, processor_name, processors
 
-    with _writing(sweep):
-        sweep.output.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=sweep.output).close()
+    _try_to_write(sweep)
     machine = f"{processor_name()}, {processors().text}, {devices()[0].text}"
     broken = {}
     for row in dict.fromkeys(run.row.name for run in runs):

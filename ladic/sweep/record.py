@@ -86,6 +86,15 @@ def read_record(run: Run) -> Record | None:
     return record
 
 
+def is_finished(run: Run) -> bool:
+    """Whether the run is done, as the row that it is now."""
+    try:
+        record = read_record(run)
+    except UsageError:
+        return False
+    return record is not None and record.finished(run)
+
+
 def new_record(run: Run) -> Record:
     """Of a run that begins."""
     definition = run.row.definition()

@@ -19,7 +19,8 @@ from ladic.slurm import requeue, slurm_job, was_preempted
 from ladic.sweep.commit import commit
 from ladic.sweep.definition import Prepare, Run, Sweep
 from ladic.sweep.preparation import found, lock_file, mark_file, write_mark
-from ladic.sweep.record import Done, Record, alone, new_record, read_record
+from ladic.sweep.record import Done, Record, alone, is_finished, new_record, read_record
+from ladic.sweep.screen import Screen
 
 LADIC = (sys.executable, "-P", "-m", "ladic")
 """The command ``ladic`` of this very installation, whatever lies in the working directory."""
@@ -57,16 +58,16 @@ class Runner:
         self.sweep, self.runs, self.machine = sweep, runs, machine
         self.broken = broken or {}
         self.known: list[float] = []  # seconds of whole runs
+        self.screen = Screen()
         self.stopped = False  # before its end
         self._place = ""
         self._left = 0  # runs that follow
         self._lock = -1  # of what is at work
         self._waits = False  # for another process
-        self._wide = 0  # columns of the line that moves
 
     def run(self) -> int:
         """The exit code: 1 if a run failed, 128 and the signal if one ended the sweep."""
-        failures, pending = 0, [self._is_pending(run) for run in self.runs]
+        failures, pending = 0, [run.row.name not in self.broken and not is_finished(run) for run in self.runs]
         with NotedSignals(STOPPING) as noted:
             try:
                 self._prepare(noted)
@@ -78,15 +79,9 @@ class Runner:
                 self._tell_failure(one_line(error))
                 return 1
             except Asked as asked:
-                return self._stopped(asked.number)
+                self.stopped = True
+                return stopped(self.screen, f"{self._place}: ", asked.number)
         return 1 if failures else 0
-
-    def _is_pending(self, run: Run) -> bool:
-        try:
-            record = read_record(run)
-        except UsageError:
-            return False
-        return run.row.name not in self.broken and (record is None or not record.finished(run))
 
     # One run.
 
@@ -97,12 +92,12 @@ class Runner:
         try:
             with alone(run.folder / ".lock") as lock:
                 if lock is None:
-                    self._say(f"{self._place}: another process is at it")
+                    self.screen.say(f"{self._place}: another process is at it")
                     return True
                 self._lock = lock
                 record = read_record(run) or new_record(run)
                 if record.finished(run):
-                    self._say(f"{self._place}: finished before")
+                    self.screen.say(f"{self._place}: finished before")
                 else:
                     self._go_on(run, record, noted)
                 self.known.append(sum(each.seconds for each in record.done))
@@ -115,7 +110,7 @@ class Runner:
             raise Failed(f"{run.trained.row.name} has its weights and is not trained yet; run that row first")
         record.write(run.folder)
         begun = time.monotonic()
-        self._say(f"{self._place}: begins{self._rest(0)}")
+        self.screen.say(f"{self._place}: begins{self._rest(0)}")
         for words in run.commands()[len(record.done) :]:
             of = commit()  # now: by the end, somebody may have gone on working in the checkout
             seconds = self._execute(words, run.folder / "log.txt", noted, begun)
@@ -123,11 +118,10 @@ class Runner:
             record.done.append(Done(words[0], round(seconds, 1), self.machine, of, today))
             record.write(run.folder)
         took = datetime.timedelta(seconds=round(time.monotonic() - begun))
-        self._say(f"{self._place}: finished in {took}")
+        self.screen.say(f"{self._place}: finished in {took}")
 
     def _tell_failure(self, what: str) -> bool:
-        self._say("")
-        print(f"{self._place}: {what}", file=sys.stderr, flush=True)
+        self.screen.say(f"{self._place}: {what}", sys.stderr)
         return False
 
     # What is needed by several.
@@ -145,19 +139,19 @@ class Runner:
                     if there is None:
                         self._make(step, self.sweep.output / f"prepare-{number}.txt", noted)
             if there is not None:
-                self._say(f"{self._place}: {there}")
+                self.screen.say(f"{self._place}: {there}")
 
     def _wait_turn(self, noted: NotedSignals) -> None:
         """Says once that another sweep is at the step."""
         if noted.numbers:
             raise Asked(noted.numbers[0])
         if not self._waits:
-            self._say(f"{self._place}: waits for another process that is at it")
+            self.screen.say(f"{self._place}: waits for another process that is at it")
             self._waits = True
 
     def _make(self, step: Prepare, log: Path, noted: NotedSignals) -> None:
         write_mark(step, done=False)
-        self._say(f"{self._place}: begins")
+        self.screen.say(f"{self._place}: begins")
         try:
             took = self._execute(list(step.command), log, noted, time.monotonic())
         finally:
@@ -166,7 +160,7 @@ class Runner:
         if not step.makes.exists():
             raise Failed(f"it made no '{step.makes}'; 'makes' names what it writes; log: {log}")
         write_mark(step, done=True)
-        self._say(f"{self._place}: finished in {datetime.timedelta(seconds=round(took))}")
+        self.screen.say(f"{self._place}: finished in {datetime.timedelta(seconds=round(took))}")
 
     # One command.
 
@@ -220,22 +214,13 @@ class Runner:
                     os.killpg(child.pid, signal.SIGKILL)
                 elif not asked:
                     child.send_signal(signal.SIGTERM)
-                    self._say(f"{self._place}: {name} saves and leaves; Ctrl-C kills it at once")
+                    self.screen.say(f"{self._place}: {name} saves and leaves; Ctrl-C kills it at once")
                 asked = len(noted.numbers)
             elif not asked:
-                self._move(f"{self._place}: {name}  {datetime.timedelta(seconds=int(elapsed))}{self._rest(elapsed)}")
+                so_far = datetime.timedelta(seconds=int(elapsed))
+                self.screen.move(f"{self._place}: {name}  {so_far}{self._rest(elapsed)}")
 
-    def _stopped(self, number: int) -> int:
-        self.stopped = True
-        job = slurm_job()
-        if job is not None and (number == signal.SIGUSR1 or was_preempted(job)):
-            self._say(f"{self._place}: stopped; requeueing job {job}")
-            requeue(job)
-            return 0
-        self._say(f"{self._place}: stopped; the same command goes on from here")
-        return 128 + number
-
-    # The screen.
+    # What is to come.
 
     def _rest(self, elapsed: float) -> str:
         """What is expected to follow, by the runs whose length is known."""
@@ -249,19 +234,25 @@ class Runner:
         rest = max(0.0, mean - elapsed) + mean * self._left
         return f", about {datetime.timedelta(seconds=round(rest))} to go"
 
-    def _say(self, line: str) -> None:
-        """A line that stays."""
-        if self._wide:
-            print("\r" + " " * self._wide + "\r", end="")
-            self._wide = 0
-        if line:
-            print(line, flush=True)
 
-    def _move(self, line: str) -> None:
-        """A line that the next one replaces, where there is a terminal."""
-        if sys.stdout.isatty():
-            print(f"\r{line:{self._wide}}", end="", flush=True)
-            self._wide = len(line)
+def stopped(screen: Screen, place: str, number: int) -> int:
+    """Says that the sweep was stopped, and where; in a SLURM job that is to go on, puts it back into the queue.
+
+    Args:
+        screen: to say it on.
+        place: what was at work, as the line begins.
+        number: of the signal.
+
+    Returns:
+        The exit code.
+    """
+    job = slurm_job()
+    if job is not None and (number == signal.SIGUSR1 or was_preempted(job)):
+        screen.say(f"{place}stopped; requeueing job {job}")
+        requeue(job)
+        return 0
+    screen.say(f"{place}stopped; the same command goes on from here")
+    return 128 + number
 
 
 def _is_trained(run: Run) -> bool:

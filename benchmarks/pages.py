@@ -43,14 +43,21 @@ def left_out(words: Sequence[str]) -> list[str]:
 
 
 def options(
-    doc: str, name: str, *, precision: str | None = "bf16", batch: int | None = 8, rounds: int | None = 5
+    doc: str,
+    name: str,
+    *,
+    precision: str | None = "bf16",
+    batch: int | None = 8,
+    rounds: int | None = 5,
+    sizes: bool = True,
 ) -> argparse.ArgumentParser:
-    """A parser with what the benchmarks of the full-size model have in common.
+    """A parser with what the benchmarks that keep their measurements have in common.
 
     Args:
         doc: of the benchmark.
         name: of its page and of the folder that its measurements are kept in.
         precision, batch, rounds: defaults; None leaves the option out.
+        sizes: whether there is the full size and a toy.
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc.splitlines()[0])
     if precision is not None:
@@ -59,7 +66,8 @@ def options(
         parser.add_argument("--batch", type=count, default=batch, help=f"pictures at a time (default: {batch})")
     if rounds is not None:
         parser.add_argument("--rounds", type=count, default=rounds, help="in turn, after one to warm up")
-    parser.add_argument("--size", choices=("paper", "toy"), default="paper", help="toy: to see that it runs")
+    if sizes:
+        parser.add_argument("--size", choices=("paper", "toy"), default="paper", help="toy: to see that it runs")
     parser.add_argument("--minutes", type=float, default=600, help="what doesn't fit is left for the next time")
     parser.add_argument("--work", type=Path, default=WORK / name, help="folder of what has been measured")
     parser.add_argument("--page", type=Path, default=RESULTS / f"{name}.md")

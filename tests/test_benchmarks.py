@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tiny_run import tiny_config, write_config
+from tiny_run import TOKENIZER, tiny_config, write_config
 
 from benchmarks import (
     choosing,
@@ -20,6 +20,7 @@ from benchmarks import (
     pages,
     paragraph_study,
     scaling,
+    study_latency,
     training_profile,
     training_step,
     versus_ar,
@@ -323,3 +324,34 @@ def test_choosing_without_its_run_says_what_to_do_first(tmp_path, capsys):
     with pytest.raises(SystemExit):
         choosing.main([f"--study={tmp_path}"])
     assert "first: ladic sweep configs/study/flickr8k_study.yaml" in capsys.readouterr().err
+
+
+def test_rows_of_a_study_are_forced_to_lengths(tmp_path, capsys, monkeypatch):
+    write_config(tmp_path)
+    file = tmp_path / "study.yaml"
+    theirs = {
+        "class_path": "AutoregressiveCaptioner",
+        "init_args": {"tokenizer": TOKENIZER, "length": 12, "beam_size": 2, "decoder": {"num_layers": 1}},
+    }
+    write_config(tmp_path, {"base": "tiny.yaml", "model": theirs}, "theirs.yaml")
+    rows = {"ours": {"configs": ["tiny.yaml"]}, "theirs": {"configs": ["theirs.yaml"]}}
+    rows["greedy"] = {"weights": "theirs", "flags": ["--model.beam_size=1"]}
+    file.write_text(yaml.safe_dump({"output": str(tmp_path / "out"), "rows": rows}, sort_keys=False))
+    said = []
+    original = study_latency.caption
+    monkeypatch.setattr(study_latency, "caption", lambda *words: said.append(words) or original(*words))
+    words = [f"--sweep={file}", "--only=ours,theirs,greedy", "--batch=2", "--rounds=1", f"--work={tmp_path / 'work'}"]
+    study_latency.main([*words, f"--page={tmp_path / 'page.md'}", "--lengths", "5", "16"])
+    page = (tmp_path / "page.md").read_text()
+    first, second, *evaluations = table_rows(page, 4)
+    assert [first[0], second[0]] == ["5", "16"]
+    assert evaluations == [["5", "4", "8", "4"], ["16", "4", "30", "15"]]  # ours guided, in two steps
+    assert {captioner.length for captioner, _, _ in said} == {5, 16}
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+    said.clear()
+    study_latency.main([*words, f"--page={tmp_path / 'page.md'}", "--lengths", "16", "5"])
+    assert ((tmp_path / "page.md").read_text(), said) == (page, []), "what is known is not measured again"
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        study_latency.main([*words, "--lengths", "2"])
+    assert "--lengths 2: accepted are 3 and more" in capsys.readouterr().err

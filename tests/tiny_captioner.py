@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ladic.captioner import LatentDiffusionCaptioner
@@ -97,3 +98,28 @@ def learn(captioner: LatentDiffusionCaptioner, steps: int) -> list[float]:
         optimizer.step()
         losses.append(float(loss.detach()))
     return losses
+
+
+class Watching(CrossAttentionDenoiser):
+    """Notes the image tokens and estimates it is given."""
+
+    def __init__(self, *, width: int, length: int, cond_width: int) -> None:
+        super().__init__(width=width, length=length, cond_width=cond_width, **SMALL)
+        self.tokens: list[Tensor] = []
+        self.earlier: list[Tensor | None] = []
+
+    def context(self, image_tokens: Tensor) -> Any:
+        self.tokens.append(image_tokens.detach())
+        return super().context(image_tokens)
+
+    def forward(self, x_t: Tensor, t: Tensor, context: Any, x0_prev: Tensor | None = None) -> Tensor:
+        self.earlier.append(x0_prev)
+        return super().forward(x_t, t, context, x0_prev)
+
+
+def watched(**settings: Any) -> tuple[LatentDiffusionCaptioner, Watching]:
+    captioner = model(Watching, **settings)
+    with torch.no_grad():
+        captioner.null_token.normal_()
+    assert isinstance(captioner.denoiser, Watching)
+    return captioner, captioner.denoiser

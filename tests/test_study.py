@@ -106,7 +106,7 @@ def test_the_sweep_names_every_recipe_and_prepares_what_they_load(cli, name, roo
     sweep = read_sweep(SWEEPS[name])
     named = {config.resolve() for row in sweep.rows for config in row.configs}
     assert named == {Path(str(find_configs()[config])).resolve() for config in NAMED[name]}
-    assert {row.minutes for row in sweep.rows if "teacher" not in str(row.flags)} == {sweep.rows[0].minutes}
+    assert {row.minutes for row in sweep.rows if row.teacher is None} == {sweep.rows[0].minutes}
     made = {str(step.makes) for step in sweep.prepare}
     for row in sweep.rows:
         options = row.definition()

@@ -30,6 +30,18 @@ def write(tmp_path):
         ({"rows": {"a": None, "b": {"weights": "c"}}}, "rows.b.weights='c': accepted is a row above that trains: a"),
         ({"rows": {"a": None, "b": {"weights": "a", "seeds": [1]}}}, "rows.b.seeds=[1]: accepted is nothing: they are"),
         ({"rows": {"a": None, "b": {"weights": "a", "minutes": 2}}}, "rows.b.minutes=2: accepted is nothing: they are"),
+        (
+            {"rows": {"a": {"teacher": "b"}, "b": None}},
+            "rows.a.teacher='b': accepted is a row above that trains",
+        ),
+        (
+            {"rows": {"a": None, "b": {"teacher": "a", "seeds": [0, 3, 4]}}},
+            "rows.b.seeds=[0, 3, 4]: accepted is those of its teacher; a has no 3",
+        ),
+        (
+            {"rows": {"a": None, "b": {"weights": "a", "teacher": "a"}}},
+            "rows.b.teacher='a': accepted is nothing: they are those of a, which trains",
+        ),
         ({"rows": {"a": {"minutes": 0}}}, "rows.a.minutes=0: accepted is a number of minutes"),
         ({"rows": {"a": None, "b": {"weights": "a", "commands": ["fit"]}}}, "accepted is no fit: a trains"),
         (
@@ -176,6 +188,23 @@ def test_a_row_may_test_the_weights_of_another(cli, write, tmp_path):
     assert tests.definition()["weights.model.seed"] == 1, "another training is another row"
     assert tests.definition()["minutes"] == trains.definition()["minutes"] == 3
     assert tests.definition()["checkpoint"] == trains.definition()["checkpoint"] == "best"
+
+
+def test_a_row_may_learn_from_the_weights_of_another(cli, write, tmp_path):
+    rows = {"a": {"seeds": [0, 7]}, "b": {"teacher": "a", "seeds": [7]}, "c": {"weights": "b"}}
+    file = write(checkpoint="best", rows={**rows, "other": None})
+    lines = [shlex.split(line) for line in cli("sweep", file, "--dry-run").stdout.splitlines()]
+    student, tested = lines[2:4]
+    taught = f"--model.teacher.checkpoint=best:{tmp_path}/out/a/seed-7"
+    assert student.count(taught) == 2, "fit, and test as it was trained"
+    assert tested.count(taught) == 1
+    assert tested[-1] == f"--ckpt_path=best:{tmp_path}/out/b/seed-7"
+    told = cli("sweep", file, "--array").stdout.splitlines()
+    assert "    1  a, seed 7; b, seed 7; c, seed 7" in told, "a student waits for its teacher"
+    assert "    2  other, seed 0" in told
+    a, b, c, _ = read_sweep(file).rows
+    assert b.definition()["teacher.commands"] == a.definition()["commands"]
+    assert c.definition()["weights.teacher.commands"] == a.definition()["commands"]
 
 
 def test_a_shipped_configuration_may_be_named(write):

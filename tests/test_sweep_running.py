@@ -71,6 +71,20 @@ def test_a_failure_says_how_it_ended_and_the_logs_last_error(runner, capfd, tmp_
         assert head.stdout.startswith(done["commit"].removesuffix("-dirty"))
 
 
+def test_a_student_is_not_trained_before_its_teacher(runner, capfd):
+    rows = {"a": {"commands": ["fit", "validate"], "seeds": [0, 1]}, "b": {"teacher": "a", "commands": ["fit"]}}
+    sweep = runner(rows=rows)
+    whole = sweep.runs
+    sweep.runs = [whole[0], whole[2]]
+    assert [str(run) for run in sweep.runs] == ["a, seed 0", "b, seed 0"]
+    sweep.runs.reverse()
+    assert sweep.run() == 1
+    told = capfd.readouterr()
+    assert "[1/2] b, seed 0: a is its teacher and is not trained yet; run that row first" in told.err
+    assert sweep.run() == 1, "a fails to validate, but it is trained"
+    assert "[1/2] b, seed 0: finished in" in capfd.readouterr().out
+
+
 def test_a_finished_command_is_not_run_again(runner, tmp_path):
     assert runner().run() == 1
     assert runner().run() == 1

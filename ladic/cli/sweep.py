@@ -18,7 +18,7 @@ from typing import Any
 
 from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
-from ladic.sweep import Row, Run, Runner, SideBySide, Sweep, is_finished, read_sweep
+from ladic.sweep import Run, Runner, SideBySide, Sweep, is_finished, read_sweep
 
 GIVEN = ("only", "seeds", "output", "minutes", "flags")
 """Options that say which runs there are."""
@@ -163,31 +163,30 @@ def _runner(sweep: Sweep, runs: Sequence[Run]) -> Runner:
     machine = f"{processor_name()}, {processors().text}, {devices()[0].text}"
     broken = {}
     for row in dict.fromkeys(run.row.name for run in runs):
-        complaint = complaint_of(next(run.row for run in runs if run.row.name == row))
+        complaint = complaint_of(next(run for run in runs if run.row.name == row))
         if complaint is not None:
             broken[row] = complaint
     return Runner(sweep, runs, machine, broken)
 
 
-def complaint_of(row: Row) -> str | None:
-    """What is wrong with a row's options, so that it is told before hours of other rows; None if nothing."""
+def complaint_of(run: Run) -> str | None:
+    """What is wrong with the options of a run's row, so that it is told before hours of other rows; None if nothing."""
     from ladic.cli.lightning_cli import parse
 
-    shared = [word for config in row.configs for word in ("-c", str(config))] + list(row.flags)
     try:
-        for name, *own in dict.fromkeys(row.commands):
-            parse([*shared, *own], name)
-        row.definition()
+        for name, *own in dict.fromkeys(run.row.commands):
+            parse([*run.options(), *own], name)
+        run.row.definition()
     except UsageError as error:
         return f"error: {error}"
     return None
 
 
 def _tasks(runs: Sequence[Run]) -> list[list[Run]]:
-    """The runs task by task: those of the same weights are one, as all others would wait for the one that trains."""
+    """The runs task by task: those of the same weights, and of the same teacher, are one: all others wait for it."""
     tasks: dict[Path, list[Run]] = {}
     for run in runs:
-        tasks.setdefault(run.trained.folder, []).append(run)
+        tasks.setdefault(run.first.folder, []).append(run)
     return list(tasks.values())
 
 

@@ -42,6 +42,7 @@ class Row:
         minutes: of training, or None where steps or epochs end it.
         prepare: steps before all runs of the sweep.
         weights: the row whose training this one takes over, seed by seed; None trains its own.
+        teacher: the row whose weights it learns from, seed by seed (``--model.teacher.checkpoint``), if any.
         best: whether the checkpoint that was best in validation is tested, and not the last.
     """
 
@@ -53,6 +54,7 @@ class Row:
     minutes: float | None
     prepare: tuple[Prepare, ...] = ()
     weights: Row | None = None
+    teacher: Row | None = None
     best: bool = False
 
     def definition(self) -> dict[str, Any]:
@@ -64,8 +66,9 @@ class Row:
         values |= {f"prepare.{step.makes}": shlex.join(step.command) for step in steps}
         if self.best:
             values["checkpoint"] = "best"
-        if self.weights is not None:
-            values |= {f"weights.{name}": value for name, value in self.weights.definition().items()}
+        for name, other in (("weights", self.weights), ("teacher", self.teacher)):
+            if other is not None:
+                values |= {f"{name}.{key}": value for key, value in other.definition().items()}
         return json.loads(json.dumps(values, sort_keys=True, default=str))  # as it comes back from a file
 
     def steps(self) -> list[Prepare]:
@@ -98,8 +101,21 @@ class Run:
     @property
     def trained(self) -> Run:
         """The run that trains the weights of this one; itself, where it trains its own."""
-        other = self.row.weights
-        return self if other is None else Run(other, self.seed, self.folder.parents[1] / other.name / self.folder.name)
+        return self if self.row.weights is None else self._of(self.row.weights)
+
+    @property
+    def teacher(self) -> Run | None:
+        """The run whose weights this one learns from, if any."""
+        return None if self.row.teacher is None else self._of(self.row.teacher)
+
+    @property
+    def first(self) -> Run:
+        """The run that this one waits for, and whose own predecessors it waits for; itself if there is none."""
+        before = self.trained if self.row.weights is not None else self.teacher
+        return self if before is None else before.first
+
+    def _of(self, row: Row) -> Run:
+        return Run(row, self.seed, self.folder.parents[1] / row.name / self.folder.name)
 
     def __str__(self) -> str:
         return f"{self.row.name}, seed {self.seed}"
@@ -107,9 +123,11 @@ class Run:
     def commands(self) -> list[list[str]]:
         """Words after ``ladic`` of every command: what goes on where it was cut off, if it was."""
         row = self.row
-        shared = [word for config in row.configs for word in ("-c", str(config))]
-        shared += [*row.flags, f"--seed_everything={self.seed}", f"--trainer.default_root_dir={self.folder}"]
-        tested = f"{'best:' if row.best else ''}{self.trained.folder}"  # as ``find_checkpoint`` reads it
+        shared = [
+            *self.options(),
+            f"--seed_everything={self.seed}",
+            f"--trainer.default_root_dir={self.folder}",
+        ]
         budget = []
         if row.minutes is not None:
             budget = [
@@ -125,10 +143,21 @@ class Run:
                 *shared,
                 *(budget if name == "fit" else []),
                 *own,
-                f"--ckpt_path={'auto' if name == 'fit' else tested}",
+                f"--ckpt_path={'auto' if name == 'fit' else self.trained.checkpoint}",
             ]
             for name, *own in row.commands
         ]
+
+    @property
+    def checkpoint(self) -> str:
+        """Of its training, as ``find_checkpoint`` reads it."""
+        return f"{'best:' if self.row.best else ''}{self.folder}"
+
+    def options(self) -> list[str]:
+        """Files and flags that say what the row is."""
+        words = [word for config in self.row.configs for word in ("-c", str(config))]
+        taught = [] if self.teacher is None else [f"--model.teacher.checkpoint={self.teacher.checkpoint}"]
+        return [*words, *taught, *self.row.flags]
 
 
 @dataclass(frozen=True)

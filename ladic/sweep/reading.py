@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ladic.sweep.definition import Prepare, Row, Sweep
 
 COMMANDS = ("fit", "validate", "test", "predict")
 KEYS = ("output", "seeds", "minutes", "checkpoint", "metric", "configs", "flags", "commands", "prepare", "rows")
-ROW_KEYS = ("configs", "flags", "commands", "seeds", "minutes", "weights")
+ROW_KEYS = ("configs", "flags", "commands", "seeds", "minutes", "weights", "teacher")
 PREPARE_KEYS = ("command", "makes")
 OWNED = ("-c", "--config", "--seed_everything", "--ckpt_path", "--trainer.default_root_dir")
 ENDS = ("max_time", "max_steps", "max_epochs", "min_steps", "min_epochs")
@@ -198,26 +199,31 @@ def _row(name: str, part: _Part, shared: Row, above: Mapping[str, Row]) -> Row:
     """A row, where ``above`` has those that the file names before it."""
     minutes = part.minutes() or shared.minutes
     if (other := part.get("weights", str, "the name of a row above that trains")) is not None:
-        return _tested(name, part, _trained(part, other, above))
+        return _tested(name, part, _trained(part, "weights", other, above))
     configs = (*shared.configs, *part.configs())
     if not configs:
         raise part.wrong("configs", [], "a list of YAML files, here or at the top of the file")
     flags = (*shared.flags, *part.flags(minutes))
     commands, seeds = part.commands(minutes) or shared.commands, part.seeds() or shared.seeds
-    return Row(name, configs, flags, commands, seeds, minutes, shared.prepare, best=shared.best)
+    teacher = None
+    if (other := part.get("teacher", str, "the name of a row above that trains")) is not None:
+        teacher = _trained(part, "teacher", other, above)
+        if missing := set(seeds) - set(teacher.seeds):
+            raise part.wrong("seeds", list(seeds), f"those of its teacher; {other} has no {min(missing)}")
+    return Row(name, configs, flags, commands, seeds, minutes, shared.prepare, teacher=teacher, best=shared.best)
 
 
-def _trained(part: _Part, name: str, above: Mapping[str, Row]) -> Row:
+def _trained(part: _Part, key: str, name: str, above: Mapping[str, Row]) -> Row:
     """The row whose weights are asked for."""
     able = [row.name for row in above.values() if any(command[0] == "fit" for command in row.commands)]
     if name not in able:
-        raise part.wrong("weights", name, f"a row above that trains: {', '.join(able) or 'there is none'}")
+        raise part.wrong(key, name, f"a row above that trains: {', '.join(able) or 'there is none'}")
     return above[name]
 
 
 def _tested(name: str, part: _Part, trained: Row) -> Row:
     """A row that has another's configurations, flags and seeds, then its own, and only tests."""
-    for key in ("seeds", "minutes"):
+    for key in ("seeds", "minutes", "teacher"):
         if key in part.values:
             raise part.wrong(key, part.values[key], f"nothing: they are those of {trained.name}, which trains")
     own = part.commands(trained.minutes)
@@ -227,9 +233,7 @@ def _tested(name: str, part: _Part, trained: Row) -> Row:
     if not commands:
         raise part.wrong("commands", part.values.get("commands"), f"what is to be done: {trained.name} trains alone")
     configs, flags = (*trained.configs, *part.configs()), (*trained.flags, *part.flags(trained.minutes))
-    return Row(
-        name, configs, flags, commands, trained.seeds, trained.minutes, trained.prepare, trained, best=trained.best
-    )
+    return replace(trained, name=name, configs=configs, flags=flags, commands=commands, weights=trained)
 
 
 def _prepare(part: _Part) -> Prepare:

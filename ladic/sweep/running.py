@@ -106,8 +106,9 @@ class Runner:
             return self._tell_failure(one_line(error))
 
     def _go_on(self, run: Run, record: Record, noted: NotedSignals) -> None:
-        if run.trained is not run and not _is_trained(run.trained):
-            raise Failed(f"{run.trained.row.name} has its weights and is not trained yet; run that row first")
+        for other, has in ((run.trained, "has its weights"), (run.teacher, "is its teacher")):
+            if other not in (None, run) and not _is_trained(other):
+                raise Failed(f"{other.row.name} {has} and is not trained yet; run that row first")
         record.write(run.folder)
         begun = time.monotonic()
         self.screen.say(f"{self._place}: begins{self._rest(0)}")

@@ -126,11 +126,22 @@ def test_a_log_file_gets_lines_and_no_bar(cli, tmp_path):
     config["trainer"]["callbacks"].append(
         {"class_path": "ladic.callbacks.ProgressLines", "init_args": {"seconds": 0.0}}
     )
-    done = cli("fit", "-c", write_config(tmp_path, config))
+    config["data"]["init_args"] |= {"eval_batch_size": 1}
+    file = write_config(tmp_path, config)
+    done = cli("fit", "-c", file)
     assert done.code == 0
     lines = [line for line in done.stdout.splitlines() if line.startswith("step ")]
+    evaluated = [line.partition("  ")[0] for line in done.stdout.splitlines() if line.startswith("validation ")]
+    assert evaluated == [f"validation batch {number}/4" for number in (1, 2, 3, 4)] * (len(evaluated) // 4) != []
     assert [line.split()[1] for line in lines] == ["1/4", "2/4", "3/4", "4/4"]
     assert all("loss " in line and " left" in line for line in lines)
     assert "captions/s" in lines[-1]
     assert "Epoch" not in done.stdout
+    tested = [
+        line
+        for line in cli("test", "-c", file, "--ckpt_path", tmp_path / "run").stdout.splitlines()
+        if " batch " in line
+    ]
+    assert [line.partition("  ")[0] for line in tested] == [f"test batch {number}/4" for number in (1, 2, 3, 4)]
+    assert tested[-1].endswith("  0:00:00 left")
     assert "\x1b" not in done.stdout + done.stderr, "colours are for terminals"

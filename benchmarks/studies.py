@@ -29,6 +29,7 @@ def finished(doc: str, name: str) -> tuple[argparse.Namespace, Sweep, list[Resul
     parser.add_argument("--output", help="as `ladic sweep` was given it")
     parser.add_argument("--minutes", type=float, help="likewise")
     parser.add_argument("--flags", help="likewise")
+    parser.add_argument("--title", help="of the page, where it isn't the study's only one")
     parser.add_argument("--page", type=Path, default=RESULTS / f"{name}.md")
     words = Path(__file__).parent / "words" / f"{name}.md"
     parser.add_argument("--words", type=Path, default=words, help="what the numbers say, Markdown")
@@ -49,7 +50,7 @@ def head(title: str, name: str, options: argparse.Namespace, sweep: Sweep, resul
     flags = {flag: getattr(options, flag) for flag in ("output", "minutes", "flags")}
     given = "".join(f" --{flag}={shlex.quote(f'{value}')}" for flag, value in flags.items() if value is not None)
     return [
-        f"# {title}",
+        f"# {options.title or title}",
         "",
         f"Made by `python -m benchmarks.{name}{given}` after `ladic sweep {options.sweep}{given}`;",
         "one row alone: the same sweep with `--only ROW`. What a row is stands in that file.",

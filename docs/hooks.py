@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from markdown.extensions.toc import slugify
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,9 +37,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def results() -> str:
-    """Every page of ``benchmarks/results``, one below the other, headings a level down."""
-    pages = sorted(RESULTS.glob("*.md"))
-    return "\n\n".join(re.sub(r"^(#+ )", r"#\1", page.read_text("utf-8"), flags=re.MULTILINE) for page in pages)
+    """Every page of ``benchmarks/results``, one below the other; headings a level down, links lead to headings."""
+    pages = {page.name: page.read_text("utf-8") for page in sorted(RESULTS.glob("*.md"))}
+    anchors = {name: slugify(text.partition("\n")[0].lstrip("# "), "-") for name, text in pages.items()}
+    whole = re.sub(r"^(#+ )", r"#\1", "\n\n".join(pages.values()), flags=re.MULTILINE)
+    return re.sub(r"\]\((\w+\.md)\)", lambda link: f"](#{anchors.get(link[1], link[1])})", whole)
 
 
 def commands() -> str:

@@ -257,7 +257,9 @@ class PretrainedMethods:
             repo_id: OWNER/NAME; made if it isn't there.
             private: whether a new repository is.
             token: of the Hub; the one of ``hf auth login`` by default.
-            include_frozen, license, run: as in ``save_pretrained``.
+            include_frozen: as in ``save_pretrained``.
+            license: likewise.
+            run: likewise.
 
         Raises:
             UsageError: if the Hub refuses or can't be reached.

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 from data_trees import coco_karpathy, coco_pictures, genome_pictures, stanford
-from tiny_run import TOKENIZER
+from tiny_run import TOKENIZER, counted, counts
 
 from ladic.cli.configs import find_configs
 from ladic.cli.configs_diff import flatten, load
@@ -61,6 +61,7 @@ def stand_ins(tmp_path_factory):
     space.normalizer.fitted.fill_(True)
     space.save_fit(folder / "space.safetensors")
     (folder / "tokenizer.json").write_text(TOKENIZER)
+    counted(folder, width=16)
     coco = {"annotations": coco_karpathy(folder), "images": folder / "coco"}
     paragraphs = {"annotations": stanford(folder / "lists"), "images": folder / "genome", "splits": folder / "lists"}
     return {"folder": folder, "CocoDataModule": coco, "StanfordParagraphDataModule": paragraphs}
@@ -82,6 +83,7 @@ def flags(stand_ins, config):
         "model.denoiser.num_layers": 1,
         "model.denoiser.num_heads": 2,
         "model.denoiser.ffn_width": 16,
+        **counts(stand_ins["folder"], config),
         **{f"data.{name}": value for name, value in stand_ins[config["data"]].items()},
         "data.batch_size": 2,
         "data.eval_batch_size": 2,

@@ -4,16 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from test_study_baselines import BASELINES
-from tiny_run import BERT, TOKENIZER, karpathy_tree
+from tiny_run import BERT, TOKENIZER, counted, counts, karpathy_tree
 
 from ladic.cli.configs import find_configs
 from ladic.cli.configs_diff import flatten, load
 from ladic.components import AnalogBitsLatentSpace
-from ladic.expected_ngrams import ExpectedNgrams
 from ladic.metrics.functional.cider import DocumentFrequencies
-from ladic.rounding import TrigramModel
 from ladic.sweep import read_sweep
 from ladic.testing import tiny_text_space
 
@@ -39,20 +36,13 @@ def stand_ins(tmp_path_factory):
     AnalogBitsLatentSpace(TOKENIZER, length=12).save_fit(folder / "bits.safetensors")
     (folder / "tokenizer.json").write_text(TOKENIZER)
     DocumentFrequencies.from_references([["a red circle"], ["a blue square"]]).save(folder / "frequencies.json.gz")
-    words = ExpectedNgrams.fit(torch.randn(2, 8), [["a red circle"], ["a blue square"]], least=1, ridge=1.0)
-    words.save(folder / "words.safetensors")
-    TrigramModel.count(torch.tensor([[1, 7, 8, 2]]), torch.tensor([4])).save(folder / "ngrams.safetensors")
+    counted(folder, width=8)
     return {"folder": folder, **karpathy_tree(folder)["init_args"]}
 
 
 def by_cider(config):
     """Whether candidates are chosen by CIDEr-D."""
     return config.get("model.selector.utility") == "CiderUtility"
-
-
-def by_words(config):
-    """Whether candidates are chosen by what the picture lets expect."""
-    return config.get("model.selector") == "ExpectedCiderSelector"
 
 
 def flags(stand_ins, config):
@@ -72,8 +62,7 @@ def flags(stand_ins, config):
         "model.denoiser.num_heads": 2,
         "model.denoiser.image_width": "null",
         **({"model.selector.utility.frequencies": folder / "frequencies.json.gz"} if by_cider(config) else {}),
-        **({"model.selector.words": folder / "words.safetensors"} if by_words(config) else {}),
-        **({"model.rounding.ngrams": folder / "ngrams.safetensors"} if "model.rounding" in config else {}),
+        **counts(folder, config),
         "data.annotations": stand_ins["annotations"],
         "data.images": stand_ins["images"],
         "data.batch_size": 4,

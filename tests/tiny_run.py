@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
+from ladic.expected_ngrams import ExpectedNgrams
+from ladic.rounding import TrigramModel
 from ladic.testing import TINY_BERT, tiny_text_space, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -71,6 +74,20 @@ def write_config(folder: Path, config: dict[str, Any] | None = None, name: str =
     file = folder / name
     file.write_text(yaml.safe_dump(config or tiny_config(folder), allow_unicode=True), encoding="utf-8")
     return file
+
+
+def counted(folder: Path, width: int) -> None:
+    """What ``fit-words`` and ``fit-ngrams`` would have made, for image tokens of this width."""
+    captions = [["a red circle"], ["a blue square"]]
+    ExpectedNgrams.fit(torch.randn(2, width), captions, least=1, ridge=1.0).save(folder / "words.safetensors")
+    TrigramModel.count(torch.tensor([[1, 7, 8, 2]]), torch.tensor([4])).save(folder / "ngrams.safetensors")
+
+
+def counts(folder: Path, config: dict[str, Any]) -> dict[str, Path]:
+    """Flags that name them, where a configuration has the selector and the rounding that read them."""
+    by_words, by_ngrams = (config.get(f"model.{part}") for part in ("selector", "rounding"))
+    found = {"model.selector.words": folder / "words.safetensors"} if by_words == "ExpectedCiderSelector" else {}
+    return found | ({"model.rounding.ngrams": folder / "ngrams.safetensors"} if by_ngrams == "NgramRounding" else {})
 
 
 def picture(file: Path, colour: str = "red", size: tuple[int, int] = (40, 30)) -> Path:

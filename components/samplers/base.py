@@ -84,7 +84,8 @@ class Sampler(Buildable, ABC):
             ask: the denoiser; keeps the last estimate from one walk to the next.
             x_t: (B, L, D).
             times: falling, two at least, on the CPU, so that asking about them doesn't wait for a GPU.
-            schedule, draw: as in ``sample``.
+            schedule: as in ``sample``.
+            draw: likewise.
         """
         for t, s in itertools.pairwise(times):
             x0 = ask(x_t, t)

@@ -93,7 +93,7 @@ def score_captions(
 
     Example:
         >>> scores = score_captions({1: "A dog runs."}, {1: ["A dog runs!", "Dogs."]}, metrics=["bleu", "rouge"])
-        >>> round(scores.corpus["BLEU-2"], 4), scores.per_image[1]["ROUGE-L"]
+        >>> round(scores.corpus["BLEU-2"], 4), scores.per_image[1].get("ROUGE-L")
         (1.0, 1.0)
     """
     for name in metrics:

@@ -24,7 +24,7 @@ from ladic.postprocess.base import PostProcessor
 from ladic.rounding.base import Rounding
 from ladic.rounding.denoiser import RoundedDenoiser
 from ladic.targets import Target
-from ladic.types import StepFn
+from ladic.types import DenoiseFn, StepFn
 
 MOST_THREADS, ROWS_EACH = 16, 16
 """Threads that draw noise, and rows that make one worth its while."""
@@ -89,8 +89,11 @@ def generate(
     )
     guided = GuidedDenoiser(denoiser, context, null, guidance, self_conditioning, target)
     within = LengthDenoiser(guided, latent_space, length) if length is not None else None
-    rounded = RoundedDenoiser(within or guided, latent_space, rounding, within) if rounding is not None else None
-    denoise = rounded or within or guided
+    denoise: DenoiseFn = within or guided
+    rounded = None
+    if rounding is not None:
+        # One that clamps keeps the lengths itself: words put in before would be as sure to it as all the others.
+        denoise = rounded = RoundedDenoiser(guided if rounding.clamp else denoise, latent_space, rounding, within)
 
     def confidence(x0: Tensor) -> Tensor:
         return latent_space.decode(x0).float().softmax(-1).amax(-1)

@@ -87,7 +87,7 @@ class LengthDenoiser:
         ends = self._ends(logits).unsqueeze(1)
         place = torch.arange(x0.shape[1], device=x0.device).unsqueeze(0)
         special = self.space.special_latent().to(x0.dtype)
-        x0 = torch.where((place > ends.clamp(self.least, self.most)).unsqueeze(-1), special, x0)
+        x0 = torch.where((place > self.most).unsqueeze(-1), special, x0)
         lacking = (place > ends) & (place <= self.least)
         if bool(lacking.any()):
             within = self.words.encode(self.space, self._indices(logits), ends.squeeze(1).clamp(self.least, self.most))

@@ -17,7 +17,7 @@ from ladic.components import BertLatentSpace, CosineSchedule, DDIMSampler, Renoi
 from ladic.components.latent_spaces.words import Words
 from ladic.errors import UsageError
 from ladic.generation import Generation, generate
-from ladic.length_control import LengthRange
+from ladic.length_control import LengthDenoiser, LengthRange
 from ladic.rounding import ArgmaxRounding, NgramRounding, Rounding, TrigramModel
 from ladic.rounding.key_table import KeyTable
 from ladic.testing import tiny_text_space
@@ -254,6 +254,19 @@ def test_a_range_of_lengths_is_kept(world: World, ngrams: str, least: int, more:
     counts = rounding.said[-1].ne(Words.of(world.space).end).sum(1)
     assert least <= int(counts.min())
     assert int(counts.max()) <= most
+
+
+def test_a_rounding_that_clamps_is_given_the_estimate_and_not_words_put_in_before(
+    world: World, ngrams: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        LengthDenoiser, "__call__", lambda self, x_t, t, x0: asked.append(t) or self.denoise(x_t, t, x0)
+    )
+    run(world, NgramRounding(ngrams), LengthRange(6, 6))
+    assert not asked
+    run(world, NgramRounding(ngrams, clamp=False), LengthRange(6, 6))
+    assert len(asked) == 3
 
 
 def test_a_caption_does_not_depend_on_its_batch(world: World, ngrams: str) -> None:

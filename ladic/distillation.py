@@ -13,7 +13,7 @@ teacher's: the caption of the data set is not what the teacher would say of this
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,7 +24,7 @@ from ladic.components.samplers.base import signal_and_noise
 from ladic.components.samplers.ddim import deterministic_step
 from ladic.errors import UsageError
 from ladic.features import fingerprint
-from ladic.guidance import ClassifierFreeGuidance, GuidedDenoiser
+from ladic.guidance import GuidedDenoiser
 from ladic.spec import Buildable, describe
 from ladic.time_sampling import UniformTimes
 
@@ -104,7 +104,8 @@ class Teacher(Buildable):
         """Hands the student what fits of the teacher's weights, and returns the names of its parts that got none.
 
         Raises:
-            UsageError: if the two have different latents, image tokens or noise schedules.
+            UsageError: if the two have different latents, words, image tokens or noise schedules, or the teacher's
+                guidance acts in an interval of times alone.
         """
         teacher = self.load()
         ours, theirs = student.latent_space.normalizer, teacher.latent_space.normalizer
@@ -120,10 +121,21 @@ class Teacher(Buildable):
                 f"teacher '{self.checkpoint}': its image encoder is another one, or has other weights; give the "
                 "student the same (--model.image_encoder)"
             )
+        if (teacher.guidance.start, teacher.guidance.stop) != (1, 0):  # times of a lesson differ row by row
+            raise UsageError(
+                f"teacher '{self.checkpoint}': its guidance acts from t = {teacher.guidance.start} to "
+                f"{teacher.guidance.stop}; a teacher's has to act at all times (1 to 0)"
+            )
         if describe(teacher.noise_schedule) != describe(student.noise_schedule):
             raise UsageError(
                 f"teacher '{self.checkpoint}': its noise schedule is another one; give the student the teacher's "
                 "(--model.noise_schedule)"
+            )
+        said, taught = student.latent_space.head.vocabulary, teacher.latent_space.head.vocabulary
+        if not torch.equal(said.cpu(), taught.cpu()):  # the lesson's words are numbers of the teacher's
+            raise UsageError(
+                f"teacher '{self.checkpoint}': its head says {len(taught)} words and the student's {len(said)}, or "
+                "others; give the student the teacher's latent space (--model.latent_space.fitted)"
             )
         anew = []
         for name in ("denoiser", "latent_space.head"):
@@ -150,12 +162,12 @@ class Teacher(Buildable):
         t, s = self.intervals(draws)
         x_t = teacher.noise_schedule.add_noise(x0, t, noise)
         denoiser, repeats = teacher.denoiser, len(x0) // len(image_tokens)
-        scale = teacher.guidance.scale if self.scale is None else self.scale
+        guidance = teacher.guidance if self.scale is None else replace(teacher.guidance, scale=self.scale)
         guided = GuidedDenoiser(
             denoiser,
             denoiser.context(image_tokens).repeat(repeats),
             denoiser.context(teacher.null_tokens(image_tokens)),
-            ClassifierFreeGuidance(scale),
+            guidance,
             teacher.self_conditioning > 0,
             teacher.target,
         )

@@ -134,6 +134,30 @@ def test_a_teacher_of_other_latents_is_refused(taught):
         Teacher(str(taught)).prepare(student(None, latent_space=space))
 
 
+def test_a_teacher_of_other_words_is_refused(taught):
+    captioner = student(None)
+    head = captioner.latent_space.head
+    head.restrict(head.vocabulary[:-3])
+    with pytest.raises(UsageError, match=r"its head says \d+ words and the student's \d+, or others; give the student"):
+        Teacher(str(taught)).prepare(captioner)
+
+
+def test_a_teacher_is_guided_as_it_samples(taught, monkeypatch):
+    teacher, captioner = Teacher(str(taught), scale=3.0), student(None)
+    x0, draws = torch.randn(4, captioner.latent_space.length, captioner.latent_space.width), torch.full((4,), 0.9)
+    tokens = captioner.image_tokens(training_batch(captioner))
+
+    def lesson(**guidance):
+        monkeypatch.setattr(teacher.load(), "guidance", ClassifierFreeGuidance(**guidance))
+        return teacher.lesson(tokens, x0, torch.zeros_like(x0), draws).x0
+
+    assert torch.equal(lesson(scale=2.0), lesson(scale=5.0)), "the scale is the one asked for"
+    assert not torch.equal(lesson(rescale=0.7), lesson()), "the rest is the teacher's"
+    monkeypatch.setattr(teacher.load(), "guidance", ClassifierFreeGuidance(start=0.6))
+    with pytest.raises(UsageError, match=r"its guidance acts from t = 0\.6 to 0\.0; a teacher's has to"):
+        teacher.prepare(captioner)
+
+
 @pytest.mark.parametrize(
     ("name", "part", "message"),
     [

@@ -13,7 +13,15 @@ from ladic.captioner import LatentDiffusionCaptioner
 from ladic.errors import UsageError
 from ladic.phrases import PhraseDetector, frequent_phrases, phrases_of
 from ladic.reconstruction import Reconstruction
-from ladic.rerank import CandidateSelector, Evidence, MinimumBayesRiskSelector, PhraseSelector, ReconstructionSelector
+from ladic.rerank import (
+    CandidateSelector,
+    ClipSelector,
+    Evidence,
+    MinimumBayesRiskSelector,
+    PhraseSelector,
+    ReconstructionSelector,
+)
+from ladic.spec import describe
 
 
 class ByLength(CandidateSelector):
@@ -45,6 +53,17 @@ def test_the_phrase_score_is_the_formula(tmp_path: Path) -> None:
     scores = selector.scores([["dog", "red dog", "red cat"]], Evidence(image_tokens=tokens))
     expected = [dog + 0.5, dog + red + both + 1.5, red - 3 - 3 + 1.5]  # "cat" and "red cat" are unknown
     np.testing.assert_allclose(scores, [expected], rtol=1e-5)
+
+
+def test_a_checkpoint_finds_the_files_of_selectors_from_anywhere(tmp_path: Path, monkeypatch) -> None:
+    detector().save(tmp_path / "p.safetensors")
+    (tmp_path / "clip.bin").touch()
+    (tmp_path / "shapes").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert describe(PhraseSelector("p.safetensors"))["init_args"]["weights"] == str(tmp_path / "p.safetensors")
+    assert describe(PhraseSelector("shapes"))["init_args"]["weights"] == "shapes", "a shipped one by its name"
+    assert describe(ClipSelector(pretrained="clip.bin"))["init_args"]["pretrained"] == str(tmp_path / "clip.bin")
+    assert describe(ClipSelector())["init_args"]["pretrained"] == "openai"
 
 
 def test_the_detector_comes_back_from_its_file(tmp_path: Path) -> None:
@@ -120,6 +139,10 @@ def test_reconstruction_weighs_losses_against_the_inner_score() -> None:
     assert selector.scores(candidates, evidence) == [[3 - 4 - 0.5, 2 - 1 - 0.5, 2 - 1 - 0.5, 1 - 0.5]]
     assert seen == [(0, "aaa"), (0, "bb"), (0, "c")], "a caption drawn twice is looked at once"
     assert selector.select(candidates, evidence) == ["bb"]
+    seen.clear()
+    assert selector.scores([["bb"], ["aaa", "c"], ["c", "c"]], evidence)[::2] == [[2.0], [1.0, 1.0]]
+    assert seen == [(1, "aaa"), (1, "c")], "nothing to choose, nothing to ask"
+    assert selector.scores([["bb"]], evidence) == [[2.0]]
     seen.clear()
     short = ReconstructionSelector(ByLength(), weight=2.0, shortlist=1)
     assert short.scores(candidates, evidence) == [[-1.0, -math.inf, -math.inf, -math.inf]]

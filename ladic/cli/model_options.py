@@ -158,7 +158,7 @@ def load_model(options: Any, kind: type[Captioner] | None = None) -> Any:
         model.seed = options.seed
     if getattr(options, "num_candidates", None) is not None:
         model.num_candidates = options.num_candidates
-    if (chosen := selector(options)) is not None:
+    if (chosen := selector(options, device)) is not None:
         model.selector = chosen
     if options.precision is not None or options.compile:
         model.accelerate(options.precision or "fp32", options.compile)
@@ -203,8 +203,8 @@ def _set_sampling(model: LatentDiffusionCaptioner, sampler: Sampler | None, opti
         model.guidance = replace(model.guidance, scale=options.guidance_scale)
 
 
-def selector(options: Any) -> Any:
-    """The selector of --rerank and what belongs to it; None for the checkpoint's."""
+def selector(options: Any, device: str = "cpu") -> Any:
+    """The selector of --rerank and what belongs to it, its own networks on this device; None for the checkpoint's."""
     name = getattr(options, "rerank", None) or ("mbr" if getattr(options, "utility", None) else None)
     if name is None:
         return None
@@ -216,11 +216,11 @@ def selector(options: Any) -> Any:
         return rerank.ReconstructionSelector(weight=2.0)
     if name == "clip":
         words = {"model": options.clip_model, "pretrained": options.clip_weights}
-        return rerank.ClipSelector(**{key: value for key, value in words.items() if value is not None})
+        return rerank.ClipSelector(device=device, **{key: value for key, value in words.items() if value is not None})
     utility: Any = None
     if options.utility == "cider":
         utility = rerank.CiderUtility(options.frequencies)
     elif options.utility == "bert":
         words = {"model": options.text_model, "layer": options.text_layer}
-        utility = rerank.BertUtility(**{key: value for key, value in words.items() if value is not None})
+        utility = rerank.BertUtility(device=device, **{key: value for key, value in words.items() if value is not None})
     return rerank.MinimumBayesRiskSelector(utility=utility)

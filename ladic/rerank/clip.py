@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ladic.errors import UsageError
 from ladic.rerank.base import CandidateSelector, Evidence
+from ladic.spec import absolute
 from ladic.types import ImagePreprocess
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ class ClipSelector(CandidateSelector):
         if not pretrained:
             raise UsageError("ClipSelector.pretrained: is empty; give an open_clip tag or a checkpoint's path")
         self.model, self.pretrained, self.device = model, pretrained, device
+
+    def checkpoint_args(self) -> dict[str, Any]:
+        """A checkpoint by its whole path, so that it is found from anywhere."""
+        return {**super().checkpoint_args(), "pretrained": absolute(self.pretrained)}
 
     @cached_property
     def clip(self) -> ClipFeatures:

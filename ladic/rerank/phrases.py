@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from ladic.phrases import PhraseDetector, phrases_of
 from ladic.rerank.bound import EncoderBoundSelector
+from ladic.spec import absolute
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -36,6 +38,11 @@ class PhraseSelector(EncoderBoundSelector):
         self.detector = PhraseDetector.load(shipped if shipped.is_file() else Path(weights))
         self.weights, self.reward, self.unknown = weights, reward, unknown
         self.width = self.detector.linear.in_features
+
+    def checkpoint_args(self) -> dict[str, Any]:
+        """A file by its whole path, so that a checkpoint finds it from anywhere; a shipped one by its name."""
+        shipped = (SHIPPED / f"{self.weights}.safetensors").is_file()
+        return {**super().checkpoint_args(), "weights": self.weights if shipped else absolute(self.weights)}
 
     @torch.no_grad()
     def judge(self, candidates: list[list[str]], tokens: Tensor) -> list[list[float]]:

@@ -55,15 +55,21 @@ class ReconstructionSelector(CandidateSelector):
         pairs = [
             (row, caption)
             for row, (captions, own) in enumerate(zip(candidates, scores, strict=True))
+            if len(set(captions)) > 1  # else there is nothing to choose
             for caption in self._best(captions, own)
         ]
+        if not pairs:
+            return scores
         words, latents = evidence.reconstruct(
             [row for row, _ in pairs], [caption for _, caption in pairs], self.times, self.draws
         )
         losses = (self.weight * words + self.latent_weight * latents).tolist()
         cost = dict(zip(pairs, losses, strict=True))
         return [
-            [score - cost.get((row, caption), math.inf) for caption, score in zip(captions, own, strict=True)]
+            [
+                score - cost.get((row, caption), math.inf) if len(set(captions)) > 1 else score
+                for caption, score in zip(captions, own, strict=True)
+            ]
             for row, (captions, own) in enumerate(zip(candidates, scores, strict=True))
         ]
 

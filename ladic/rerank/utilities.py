@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from ladic.errors import UsageError
 from ladic.spec import Buildable, absolute
@@ -121,6 +122,11 @@ class BertUtility(Utility):
             self.embedder = BertEmbedder(locate(model), layer, device)
         except (Unavailable, ValueError) as error:
             raise UsageError(f"BertUtility: {error}") from error
+
+    def checkpoint_args(self) -> dict[str, Any]:
+        """A folder by its whole path, so that a checkpoint finds it from anywhere."""
+        arguments = super().checkpoint_args()
+        return {**arguments, "model": absolute(arguments["model"])}
 
     def pairwise(self, captions: list[str]) -> list[list[float]]:
         from ladic.metrics.functional.bert_score import bert_score

@@ -49,6 +49,16 @@ def test_a_nucleus_is_the_fewest_words_that_have_the_share() -> None:
             assert float((words == word).float().mean()) == pytest.approx(chance, abs=2e-3)
 
 
+def test_a_word_without_a_share_is_never_drawn() -> None:
+    logits = torch.full((1, 5), -torch.inf)
+    logits[:, 1:3] = torch.tensor([0.0, 1.0])
+    nearly_one = torch.nextafter(torch.ones(1), torch.zeros(1))
+    for top_p in (1.0, 0.999):
+        assert drawn(logits, torch.zeros(1), top_p).item() in (1, 2)
+        assert drawn(logits, nearly_one, top_p).item() in (1, 2)
+    assert (drawn(logits, torch.zeros(1)).item(), drawn(logits, nearly_one).item()) == (1, 2)
+
+
 def test_a_draw_does_not_depend_on_the_others() -> None:
     together = sampled(20)
     for seed in (0, 7, 19):

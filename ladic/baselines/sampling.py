@@ -77,8 +77,13 @@ def drawn(logits: Tensor, uniform: Tensor, top_p: float = 1.0) -> Tensor:
     Example:
         >>> logits = torch.tensor([0.3, 0.5, 0.2]).log().expand(3, 3)
         >>> drawn(logits, torch.tensor([0.0, 0.6, 0.9])).tolist(), drawn(logits, torch.full((3,), 0.9), 0.7).tolist()
-        ([1, 0, 2], [0, 0, 0])
+        ([0, 1, 2], [0, 0, 0])
     """
+    if top_p == 1:  # in any order, and sorting a vocabulary takes thirty times as long as all the rest
+        below = logits.float().softmax(-1).cumsum(-1)
+        most = torch.nextafter(below[:, -1:], torch.zeros_like(below[:, -1:]))  # a product may round up to the whole
+        place = torch.searchsorted(below, torch.minimum(uniform.unsqueeze(1) * below[:, -1:], most), right=True)
+        return place.squeeze(1)
     shares, words = logits.float().softmax(-1).sort(dim=-1, descending=True, stable=True)
     shares = shares.masked_fill(shares.cumsum(-1) - shares >= top_p, 0.0)  # those before have enough already
     below = shares.cumsum(-1)

@@ -267,7 +267,8 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
         on_words = on_words.mean(-1)
         on_latents = latent_loss(output, self.target.of(x0, draws.noise, t), self.latent_loss)
         if self.loss_weight != "none":
-            on_latents = on_latents * loss_weight(self.loss_weight, self.noise_schedule.log_snr(t), self.prediction)
+            log_snr = self.noise_schedule.training_log_snr(t)
+            on_latents = on_latents * loss_weight(self.loss_weight, log_snr, self.prediction)
         self._observed = (t, (on_latents + self.caption_loss_weight * on_words).detach())
         if draws.weight is not None:
             on_latents, on_words = on_latents * draws.weight, on_words * draws.weight

@@ -285,6 +285,18 @@ def test_the_order_of_convergence_on_the_mixture(name: str, order: int) -> None:
     assert orders[-1] == pytest.approx(order, abs=0.25), (errors, orders)
 
 
+@pytest.mark.parametrize("spacing", ["uniform", "quadratic"])
+def test_heun_passes_over_entries_of_a_table_without_noise(spacing: str) -> None:
+    def nearly(x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
+        return 0.9 * x_t
+
+    for schedule in (LinearSchedule(num_steps=1000), CosineSchedule(num_steps=1000)):
+        found = HeunSampler(50, spacing=spacing).sample(  # type: ignore[arg-type]
+            nearly, torch.ones(1, 1, 1), schedule, lambda: torch.zeros(1)
+        )
+        assert found.abs().max() < 10
+
+
 def test_heun_evaluates_twice_a_step_but_once_at_the_end() -> None:
     asked: list[SamplingStep] = []
     HeunSampler(5).sample(

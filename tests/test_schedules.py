@@ -113,6 +113,9 @@ def test_a_dilated_schedule_stretches_the_noise_of_training_and_of_sampling_apar
     torch.testing.assert_close(schedule.add_noise(zeros, t, ones), 2 * sigma)
     torch.testing.assert_close(schedule.add_training_noise(ones, t, zeros), schedule.add_noise(ones, t, zeros))
     torch.testing.assert_close(schedule.log_snr(t), torch.log(inner.alpha_bar(t) / schedule.sigma(t) ** 2))
+    noise = schedule.add_training_noise(zeros, t, ones).flatten()
+    torch.testing.assert_close(schedule.training_log_snr(t), torch.log(inner.alpha_bar(t) / noise**2))
+    torch.testing.assert_close(inner.training_log_snr(t), inner.log_snr(t))
     assert schedule.entries is None
     assert DilatedSchedule(LinearSchedule(1000)).entries == 1000
 
@@ -131,6 +134,13 @@ def test_signal_never_rises_with_time(times: list[float]) -> None:
         values = schedule.alpha_bar(t)
         assert (values.diff() <= 1e-7).all()
         torch.testing.assert_close(schedule.sigma(t) ** 2 + values, torch.ones_like(values), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("entries", [10, 25, 100, 4000])
+def test_a_coarse_table_ends_in_noise_too(entries: int) -> None:
+    ends = LinearSchedule(num_steps=entries).alpha_bar(torch.tensor([0.0, 1.0]))
+    assert ends[0] == 1
+    assert 0 < ends[1] < 2e-3, "near nothing of the signal is left"
 
 
 def test_times_outside_the_unit_interval_stay_in_the_table() -> None:

@@ -58,6 +58,10 @@ class NoiseSchedule(Buildable, ABC):
         alpha_bar = self.alpha_bar(t)
         return torch.log(alpha_bar) - torch.log1p(-alpha_bar)
 
+    def training_log_snr(self, t: Tensor) -> Tensor:
+        """Of ``add_training_noise``."""
+        return self.log_snr(t)
+
     def add_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Noisy latent x_t (B, L, D) from x0 (B, L, D), one time per sample t (B,), and noise like x0."""
         t = t.reshape(-1, 1, 1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+import math
+
 from torch import Tensor
 
 from ladic.components.noise_schedules.base import NoiseSchedule
@@ -49,7 +50,11 @@ class DilatedSchedule(NoiseSchedule):
 
     def log_snr(self, t: Tensor) -> Tensor:
         """log(signal / noise) power in sampling."""
-        return self.schedule.log_snr(t) - 2 * torch.log(torch.tensor(self.sampling, device=t.device))
+        return self.schedule.log_snr(t) - 2 * math.log(self.sampling)
+
+    def training_log_snr(self, t: Tensor) -> Tensor:
+        """log(signal / noise) power in training."""
+        return self.schedule.log_snr(t) - 2 * math.log(self.training)
 
     def add_training_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         t = t.reshape(-1, 1, 1)

@@ -18,7 +18,8 @@ class LinearSchedule(NoiseSchedule):
         log alpha_bar(t) = -(b_min t + (b_max - b_min) t^2 / 2)
 
     Discrete: t picks entry round(t (n - 1)) of cumprod(1 - beta) for the n betas 0, linspace(beta_min, beta_max, n)
-    without the last one. The leading zero makes t = 0 exactly clean.
+    without the last one. The leading zero makes t = 0 exactly clean. Betas of n entries are 1000 / n times as large, so
+    that a coarse table ends in noise too.
 
     Args:
         num_steps: entries of the table, or None for the continuous form.
@@ -46,7 +47,8 @@ class LinearSchedule(NoiseSchedule):
         return self.num_steps
 
     def _betas(self, num_steps: int) -> Tensor:
-        return torch.linspace(self.beta_min, self.beta_max, num_steps, dtype=torch.float64, device="cpu")
+        betas = torch.linspace(self.beta_min, self.beta_max, num_steps, dtype=torch.float64, device="cpu")
+        return (betas * (1000 / num_steps)).clamp_max(0.999)
 
     def alpha_bar(self, t: Tensor) -> Tensor:
         t = self.full_precision(t)

@@ -32,6 +32,9 @@ class HeunSampler(Sampler):
                 return x0
             rows = (at_rows(t, x_t), at_rows(s, x_t))
             x_s = self.step(x_t, x0, *rows, schedule, draw)
+            if schedule.sigma(s) == 0:  # an entry of a table with no noise has no slope
+                x_t = x_s
+                continue
             signal_t, noise_t = (value.clamp_min(1e-8) for value in signal_and_noise(schedule, rows[0]))
             signal_s, noise_s = (value.clamp_min(1e-8) for value in signal_and_noise(schedule, rows[1]))
             rho_t, rho_s = noise_t / signal_t, noise_s / signal_s

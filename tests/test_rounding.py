@@ -288,6 +288,10 @@ def test_where_there_are_fewer_captions_than_readings_the_best_is_there_again(ng
     logits[:, :, 1] = 9.0
     found = NgramRounding(ngrams, weight=0.0, readings=12).several(logits, words)[0].tolist()
     assert found == [[0, 1], [0, 0], *[[0, 1]] * 10], "one word or none fit between [CLS] and the end of two positions"
+    logits = torch.zeros(1, 4, 2)
+    logits[:, :, 1] = 9.0
+    found = NgramRounding(ngrams, weight=0.0, choices=1, no_repeat=0, readings=12).several(logits, words)[0].tolist()
+    assert found == [[0, *[1] * n, *[0] * (3 - n)] for n in (3, 2, 1, 0)] + [[0, 1, 1, 1]] * 8
 
 
 def test_captions_are_the_same_however_many_are_decided_on_at_once(

@@ -112,7 +112,7 @@ class NgramRounding(Rounding):
             suits = self.weight * self.model.log_prob(first.unsqueeze(-1), second.unsqueeze(-1), token)
             suits = suits + self.bonus * ~last
             if self.no_repeat:
-                _forbid_repeats(suits, path[..., 1:], here, self.no_repeat)
+                _forbid_repeats(suits, path[..., 1:], ended, here, self.no_repeat)
             # Behind the end there is padding alone, of which the model of words knows nothing.
             suits = torch.where(ended.unsqueeze(-1), torch.where(last, 0.0, -torch.inf), suits)
             sums = (total.unsqueeze(-1) + likely[:, place].unsqueeze(1) + suits).flatten(1)
@@ -127,18 +127,20 @@ class NgramRounding(Rounding):
             ended, 0.0, self.weight * self.model.log_prob(first, second, torch.full_like(second, stop))
         )
         whole, order = whole.sort(dim=1, descending=True, stable=True)
-        rank = torch.arange(self.readings, device=ids.device).clamp_max(whole.shape[1] - 1)
+        rank = torch.arange(self.readings, device=ids.device)
+        there = rank.clamp_max(whole.shape[1] - 1)
         # Where there are fewer captions than that, the best one again.
-        order = torch.where((whole > -torch.inf)[:, rank], order[:, rank], order[:, :1])
+        order = torch.where((rank == there) & (whole > -torch.inf)[:, there], order[:, there], order[:, :1])
         return path.gather(1, order.unsqueeze(-1).expand(-1, -1, length))
 
 
-def _forbid_repeats(suits: Tensor, path: Tensor, choices: Tensor, size: int) -> None:
+def _forbid_repeats(suits: Tensor, path: Tensor, ended: Tensor, choices: Tensor, size: int) -> None:
     """Puts -inf where a choice would end ``size`` words in a row that the path has already.
 
     Args:
         suits: (B, beams, K), changed in place.
         path: (B, beams, P).
+        ended: (B, beams), paths that no word is put to.
         choices: (B, 1, K), the end's last, which may always stand.
         size: of what no caption has twice.
     """
@@ -147,10 +149,10 @@ def _forbid_repeats(suits: Tensor, path: Tensor, choices: Tensor, size: int) -> 
     windows = path.unfold(-1, size, 1)  # (B, beams, W, size)
     tail = path[..., path.shape[-1] - size + 1 :].unsqueeze(2)
     begun = (windows[..., :-1] == tail).all(-1)
-    if suits.is_cuda:  # which ends by asking every window: to count those that matter a GPU would be waited for
-        ended = begun.unsqueeze(-1) & (windows[..., -1:] == choices[..., :-1].unsqueeze(2))
-        suits[..., :-1].masked_fill_(ended.any(2), -torch.inf)
+    if suits.is_cuda:  # every window is asked: to count those that matter a GPU would be waited for
+        ends = begun.unsqueeze(-1) & (windows[..., -1:] == choices[..., :-1].unsqueeze(2))
+        suits[..., :-1].masked_fill_(ends.any(2), -torch.inf)
     else:
-        row, beam, window = begun.nonzero(as_tuple=True)  # few
+        row, beam, window = (begun & ~ended.unsqueeze(-1)).nonzero(as_tuple=True)  # few
         hit, word = (windows[row, beam, window, -1:] == choices[row, 0, :-1]).nonzero(as_tuple=True)
         suits[row[hit], beam[hit], word] = -torch.inf

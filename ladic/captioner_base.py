@@ -240,6 +240,7 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
         return self
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> CaptionOutput:
+        batch = {**batch, "image_tokens": self.image_tokens(batch)}  # encoded once
         self._log_validation_losses(batch)
         return self._caption_batch(batch)
 

@@ -79,8 +79,10 @@ class BatchDraws:
             repeats: consecutive rows that each sample has.
         """
         count = self._all() * repeats
-        chosen = torch.zeros(count, dtype=torch.bool, device=self.device)
         order = torch.randperm(count, device=self.device, generator=self.generator)
+        if self.world_size == 1:  # the same as below, and a GPU isn't waited for to count them
+            return order[: round(share * count)].sort().values
+        chosen = torch.zeros(count, dtype=torch.bool, device=self.device)
         chosen[order[: round(share * count)]] = True
         return self._mine(chosen.view(-1, repeats)).flatten().nonzero().flatten()
 

@@ -46,7 +46,10 @@ class NullImageMethods:
         if model._trainer is not None:
             return model.denoiser.context(self.null_tokens(like))
         device = like.device.type
-        state = (like.device, like.dtype, like.shape[1:], torch.is_autocast_enabled(device), *self._weights())
+        weights = self._weights()
+        if weights is None:
+            return model.denoiser.context(self.null_tokens(like))
+        state = (like.device, like.dtype, like.shape[1:], torch.is_autocast_enabled(device), *weights)
         if self._null_context is None or self._null_context[0] != state:
             self._null_context = state, model.denoiser.context(self.null_tokens(like))
         return self._null_context[1]
@@ -56,9 +59,14 @@ class NullImageMethods:
         self._zeros.clear()
         self._null_context = None
 
-    def _weights(self) -> list[tuple[int, int]]:
-        """Where the weights lie that the null image's context depends on, and how often they were changed."""
+    def _weights(self) -> list[tuple[int, int]] | None:
+        """Where the weights lie that the null image's context depends on, and how often they were changed; None where
+        nobody counts that, as of weights made in inference mode.
+        """
         model = cast("LatentDiffusionCaptioner", self)
         encoder = [] if model.image_encoder.frozen else list(model.image_encoder.parameters())
         null = [] if model.null_token is None else [model.null_token]
-        return [(weight.data_ptr(), weight._version) for weight in (*null, *encoder, *model.denoiser.parameters())]
+        weights = [*null, *encoder, *model.denoiser.parameters()]
+        if any(weight.is_inference() for weight in weights):
+            return None
+        return [(weight.data_ptr(), weight._version) for weight in weights]

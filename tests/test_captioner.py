@@ -253,6 +253,14 @@ def test_validation_losses_are_the_same_each_time_and_leave_the_generator_alone(
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_validation_encodes_a_picture_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captioner = model()
+    encode, sizes = captioner.image_encoder.encode, []
+    monkeypatch.setattr(captioner.image_encoder, "encode", lambda images: sizes.append(len(images)) or encode(images))
+    trainer(tmp_path, limit_val_batches=1).validate(captioner, loader(evaluation_batch(captioner)), verbose=False)
+    assert sizes == [4], "for its losses and its captions"
+
+
 def test_the_selector_picks_among_the_candidates() -> None:
     class Last(MinimumBayesRiskSelector):
         def scores(self, candidates: list[list[str]], evidence: Evidence) -> list[list[float]]:

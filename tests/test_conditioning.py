@@ -113,6 +113,13 @@ def test_a_picture_of_zeros_stands_for_no_image() -> None:
     assert torch.equal(denoiser.tokens[1], zeros)
 
 
+def test_a_captioner_made_in_inference_mode_is_guided_too() -> None:
+    with torch.inference_mode():
+        captioner = model(guidance=ClassifierFreeGuidance(2.0)).eval()
+        first = captioner.generate(evaluation_batch(captioner)).latents
+        assert torch.equal(captioner.generate(evaluation_batch(captioner)).latents, first)
+
+
 def test_the_picture_of_zeros_is_encoded_once_for_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     captioner = model(null_image="zeros", guidance=ClassifierFreeGuidance(2.0)).eval()
     encode, sizes = captioner.image_encoder.encode, []

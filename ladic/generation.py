@@ -96,6 +96,8 @@ def generate(
         denoise = rounded = RoundedDenoiser(guided if rounding.clamp else denoise, latent_space, rounding, within)
 
     def confidence(x0: Tensor) -> Tensor:
+        if rounded is not None:
+            x0 = rounded.unrounded(x0)  # of a caption's own latent every word is certain
         return latent_space.decode(x0).float().softmax(-1).amax(-1)
 
     latents = sampler.sample(denoise, noise.draw(), schedule, noise.draw, on_step, confidence)

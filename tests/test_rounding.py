@@ -269,6 +269,25 @@ def test_a_rounding_that_clamps_is_given_the_estimate_and_not_words_put_in_befor
     assert len(asked) == 3
 
 
+def test_back_and_refine_doubts_the_estimate_and_not_the_caption_that_it_was_rounded_to(
+    world: World, ngrams: str
+) -> None:
+    class Asking(RenoiseSampler):
+        """Walks, and asks how sure the last estimate is."""
+
+        def sample(self, denoise, x_t, schedule, draw, on_step=None, confidence=None):
+            latents = super().sample(denoise, x_t, schedule, draw, on_step, confidence)
+            asked.append((confidence(latents), confidence(latents.clone())))
+            return latents
+
+    asked: list[tuple[torch.Tensor, torch.Tensor]] = []
+    run(world, None, sampler=Asking(1))
+    run(world, NgramRounding(ngrams), sampler=Asking(1))
+    (plain, _), (behind, rounded) = asked
+    assert torch.equal(behind, plain)
+    assert not torch.allclose(rounded, plain)
+
+
 def test_a_caption_does_not_depend_on_its_batch(world: World, ngrams: str) -> None:
     rounding = NgramRounding(ngrams)
     assert run(world, rounding, rows=slice(2, 3)).candidates[0] == run(world, rounding).candidates[2]

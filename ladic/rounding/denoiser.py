@@ -30,15 +30,21 @@ class RoundedDenoiser:
     ) -> None:
         self.denoise, self.space, self.rounding, self.length = denoise, space, rounding, length
         self.words = Words.of(space)
-        self._last: tuple[Tensor, Tensor] | None = None  # an estimate that is a caption, and its readings
+        self._last: tuple[Tensor, Tensor, Tensor] | None = (
+            None  # an estimate that is a caption, its readings, what it was
+        )
 
     def __call__(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
         x0 = self.denoise(x_t, t, x0_prev)
         if not self.rounding.clamp:
             return x0
         readings = self.readings(x0)
-        self._last = self.words.encode(self.space, readings[:, 0]).to(x0.dtype), readings
+        self._last = self.words.encode(self.space, readings[:, 0]).to(x0.dtype), readings, x0
         return self._last[0]
+
+    def unrounded(self, x0: Tensor) -> Tensor:
+        """The network's estimate behind the last one that was rounded; any other as it is."""
+        return self._last[2] if self._last is not None and x0 is self._last[0] else x0
 
     def readings(self, x0: Tensor) -> Tensor:
         """Captions (B, R, L) as indices into the logits, the best first; of an estimate just rounded, those it has."""

@@ -30,9 +30,7 @@ class RoundedDenoiser:
     ) -> None:
         self.denoise, self.space, self.rounding, self.length = denoise, space, rounding, length
         self.words = Words.of(space)
-        self._last: tuple[Tensor, Tensor, Tensor] | None = (
-            None  # an estimate that is a caption, its readings, what it was
-        )
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None  # a caption's latent, its readings, what it was
 
     def __call__(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
         x0 = self.denoise(x_t, t, x0_prev)

@@ -17,7 +17,7 @@ from ladic.components.denoisers.base import Denoiser
 from ladic.components.latent_spaces.base import TextLatentSpace
 from ladic.components.noise_schedules.base import NoiseSchedule
 from ladic.generation import SeededNoise, noise_seed
-from ladic.losses import caption_loss, latent_loss
+from ladic.losses import latent_loss
 from ladic.targets import Target
 
 
@@ -83,7 +83,7 @@ class Reconstruction:
                 for draw in range(draws):
                     x_t = self.schedule.add_training_noise(x0, t, noise[draw, chunk])
                     estimate = self.target.to_x0(self.denoiser(x_t, t, seen, None), x_t, t)
-                    words = words + caption_loss(space.decode(estimate), targets)
+                    words = words + space.word_losses(estimate, targets)[0].mean(-1)  # without all logits at once
                     latents = latents + latent_loss(estimate, x0)
             on_words.append(words / (len(times) * draws))
             on_latents.append(latents / (len(times) * draws))

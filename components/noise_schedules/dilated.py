@@ -25,6 +25,7 @@ class DilatedSchedule(NoiseSchedule):
         sampling: F in samplers.
 
     Example:
+        >>> import torch
         >>> schedule = DilatedSchedule(CosineSchedule(), training=4.0)
         >>> zeros, ones, t = torch.zeros(1, 1, 1), torch.ones(1, 1, 1), torch.tensor([0.5])
         >>> schedule.add_training_noise(zeros, t, ones).item() / schedule.add_noise(zeros, t, ones).item()

@@ -26,7 +26,7 @@ from ladic.captioner_base import Captioner
 from ladic.cli.lightning_cli import built, parse
 from ladic.length_control import LengthRange
 from ladic.precision import fast_autocast
-from ladic.sweep import Row, read_sweep
+from ladic.sweep import Run, read_sweep
 from ladic.types import CaptionBatch
 
 ROWS = ("autoregressive-greedy", "autoregressive", "autoregressive-words", "plus-ddim-1", "plus-one", "plus")
@@ -42,22 +42,22 @@ def main(argv: list[str] | None = None) -> None:
     if min(given.lengths) < 3:
         parser.error(f"--lengths {min(given.lengths)}: accepted are 3 and more, a word between [CLS] and [SEP]")
     wanted = given.only.split(",")
-    chosen = {run.row.name: run.row for run in read_sweep(given.sweep).runs(wanted)}
+    chosen = {run.row.name: run for run in read_sweep(given.sweep).runs(wanted)}
     rows = Rows(given.work / "rows.jsonl", batch=given.batch, rounds=given.rounds, rows=wanted)
     cells: list[Cell] = [{"length": length} for length in sorted(set(given.lengths))]
     left = rows.fill(cells, lambda cell: seconds(given, chosen, cell["length"]), given.minutes)
     write(given, [line for cell in cells if (line := rows.get(cell)) is not None], left)
 
 
-def seconds(given: Namespace, rows: dict[str, Row], length: int) -> dict[str, Any]:
+def seconds(given: Namespace, chosen: dict[str, Run], length: int) -> dict[str, Any]:
     """Of a batch, by row; and the network's evaluations for a picture."""
-    runs: dict[str, Callable[[], int]] = {name: captioning(row, length, given.batch) for name, row in rows.items()}
+    runs: dict[str, Callable[[], int]] = {name: captioning(run, length, given.batch) for name, run in chosen.items()}
     return {"seconds": interleaved(runs, given.rounds, 1), "nfe": {name: run() for name, run in runs.items()}}
 
 
-def captioning(row: Row, length: int, batch: int) -> Callable[[], int]:
-    """Captions a batch with a row's captioner, built for this length; the evaluations for a picture."""
-    words = [word for config in row.configs for word in ("-c", str(config))] + list(row.flags)
+def captioning(run: Run, length: int, batch: int) -> Callable[[], int]:
+    """Captions a batch with the captioner of a run's row, built for this length; the evaluations for a picture."""
+    words = run.options()
     model = parse(words).model
     positions = "length" if "length" in model.get("init_args", model) else "latent_space.length"
     captioner: Captioner = built([*words, f"--model.{positions}={length}", "--log_to=[]"]).model.eval()

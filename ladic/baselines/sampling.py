@@ -79,7 +79,7 @@ def drawn(logits: Tensor, uniform: Tensor, top_p: float = 1.0) -> Tensor:
         >>> drawn(logits, torch.tensor([0.0, 0.6, 0.9])).tolist(), drawn(logits, torch.full((3,), 0.9), 0.7).tolist()
         ([0, 1, 2], [0, 0, 0])
     """
-    if top_p == 1:  # in any order, and sorting a vocabulary takes thirty times as long as all the rest
+    if top_p == 1:  # in any order: sorting a vocabulary takes longer than all the rest
         below = logits.float().softmax(-1).cumsum(-1)
         most = torch.nextafter(below[:, -1:], torch.zeros_like(below[:, -1:]))  # a product may round up to the whole
         place = torch.searchsorted(below, torch.minimum(uniform.unsqueeze(1) * below[:, -1:], most), right=True)

@@ -165,7 +165,7 @@ class Teacher(Buildable):
         guidance = teacher.guidance if self.scale is None else replace(teacher.guidance, scale=self.scale)
         guided = GuidedDenoiser(
             denoiser,
-            denoiser.context(image_tokens).repeat(repeats),
+            denoiser.context_of_candidates(denoiser.context(image_tokens), repeats),
             denoiser.context(teacher.null_tokens(image_tokens)),
             guidance,
             teacher.self_conditioning > 0,

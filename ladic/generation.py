@@ -81,7 +81,7 @@ def generate(
         postprocess: makes the text; the latent space's own reading if None.
         on_step: told of every evaluation.
     """
-    context = denoiser.context(image_tokens).repeat(num_candidates)
+    context = denoiser.context_of_candidates(denoiser.context(image_tokens), num_candidates)
     noise = SeededNoise(
         [noise_seed(seed, image_id, candidate) for image_id in image_ids for candidate in range(num_candidates)],
         (denoiser.length, denoiser.width),

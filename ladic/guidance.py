@@ -58,7 +58,7 @@ class GuidedDenoiser:
 
     Args:
         denoiser: the network.
-        context: of the B images.
+        context: of the B images, or of fewer where the network shares contexts.
         null: context of "no image", one row; None will do where the scale is 1.
         guidance: scale and interval.
         self_conditioning: whether the previous (guided) estimate is fed back.
@@ -79,7 +79,7 @@ class GuidedDenoiser:
         self.both = context
         if guidance.scale != 1:
             assert null is not None, "guidance needs a context of no image"
-            self.both = Context.cat([context, null.expand(len(context))])
+            self.both = denoiser.context_of_guided(context, null)
         self.nfe = 0
 
     def __call__(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:

@@ -43,16 +43,21 @@ class NullImageMethods:
             like: (B, N, C), tokens of the sort that the null image's have to be.
         """
         model = cast("LatentDiffusionCaptioner", self)
-        if model._trainer is not None:
-            return model.denoiser.context(self.null_tokens(like))
-        device = like.device.type
-        weights = self._weights()
+        weights = None if model._trainer is not None else self._weights()
         if weights is None:
-            return model.denoiser.context(self.null_tokens(like))
+            return self._make_null_context(like)
+        device = like.device.type
         state = (like.device, like.dtype, like.shape[1:], torch.is_autocast_enabled(device), *weights)
         if self._null_context is None or self._null_context[0] != state:
-            self._null_context = state, model.denoiser.context(self.null_tokens(like))
+            self._null_context = state, self._make_null_context(like)
         return self._null_context[1]
+
+    def _make_null_context(self, like: Tensor) -> Context:
+        model = cast("LatentDiffusionCaptioner", self)
+        tokens = self.null_tokens(like)
+        if model.null_token is not None and model.denoiser.shares_context:
+            tokens = tokens[:, :1]  # all are equal, and attention to equal tokens is attention to one of them
+        return model.denoiser.context(tokens)
 
     def forget_null_image(self) -> None:
         """Has tokens and context made anew, after the encoder's weights were replaced."""

@@ -135,7 +135,7 @@ def check_latent_space(space: TextLatentSpace) -> None:
 
 
 def check_denoiser(denoiser: Denoiser, cond_width: int, num_tokens: int = 5) -> None:
-    """Shapes, a context that is independent of the noise, rows that don't mix, and gradients everywhere."""
+    """Shapes, a context that is independent of the noise and may be shared, rows that don't mix, and gradients."""
     x_t = torch.randn(2, denoiser.length, denoiser.width)
     t, tokens = torch.tensor([0.2, 0.9]), torch.randn(2, num_tokens, cond_width)
     denoiser.eval()
@@ -146,6 +146,13 @@ def check_denoiser(denoiser: Denoiser, cond_width: int, num_tokens: int = 5) -> 
     torch.testing.assert_close(denoiser(x_t, t, context, torch.zeros_like(x_t)), x0, msg="no estimate means zeros")
     alone = denoiser(x_t[1:], t[1:], denoiser.context(tokens[1:]), None)
     torch.testing.assert_close(alone, x0[1:], atol=1e-4, rtol=1e-3)
+    null = denoiser.context(tokens[:1])  # in a guided step the latents come twice, and second without their images
+    given = denoiser.context_of_guided(denoiser.context_of_candidates(context, 2), null)
+    twice, times = x_t.repeat_interleave(2, dim=0), t.repeat_interleave(2)
+    with_image, without_image = denoiser(torch.cat([twice, twice]), torch.cat([times, times]), given, None).chunk(2)
+    torch.testing.assert_close(with_image, x0.repeat_interleave(2, dim=0), atol=1e-4, rtol=1e-3)
+    null_alone = denoiser(twice, times, null.expand(4), None)
+    torch.testing.assert_close(without_image, null_alone, atol=1e-4, rtol=1e-3)
     denoiser.train()
     denoiser(x_t, t, denoiser.context(tokens), x0.detach()).square().sum().backward()
     without = [name for name, p in denoiser.named_parameters() if p.requires_grad and p.grad is None]

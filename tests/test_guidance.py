@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ladic.components import Context, CrossAttentionDenoiser, DDIMSampler
+from ladic.components import Context, CrossAttentionDenoiser, DDIMSampler, PrefixDenoiser
 from ladic.errors import UsageError
 from ladic.guidance import ClassifierFreeGuidance, GuidedDenoiser
 from ladic.testing import tiny_text_space
@@ -28,7 +28,8 @@ class Counting(CrossAttentionDenoiser):
         return super().context(image_tokens)
 
     def forward(self, x_t: Tensor, t: Tensor, context: Context, x0_prev: Tensor | None = None) -> Tensor:
-        assert len(x_t) == len(t) == len(context)
+        assert len(x_t) == len(t)
+        assert len(x_t) % len(context) == 0
         self.rows.append(len(x_t))
         self.earlier.append(x0_prev)
         return super().forward(x_t, t, context, x0_prev)
@@ -112,6 +113,51 @@ def test_without_self_conditioning_the_network_never_gets_an_estimate(network: C
     guided = GuidedDenoiser(network, context, null, ClassifierFreeGuidance(2.0), self_conditioning=False)
     guided(x_t, torch.full((3,), 0.4), x0_prev)
     assert network.earlier == [None]
+
+
+@given(images=st.integers(1, 3), candidates=st.integers(1, 3), tokens=st.sampled_from([1, 2, 5]), qk_norm=st.booleans())
+@torch.no_grad()
+def test_shared_contexts_say_what_a_row_for_every_latent_says(
+    images: int, candidates: int, tokens: int, qk_norm: bool
+) -> None:
+    """Of no image any number of tokens is read, and equal ones are as good as one of them."""
+    network = Counting(qk_norm=qk_norm).eval()
+    rows = images * candidates
+    x_t, x0_prev, context, _ = parts(network, rows)
+    context, t = context.select(torch.arange(images)), torch.full((rows,), 0.4)
+    token, several = torch.randn(1, 1, 6), torch.randn(1, tokens, 6)
+    for null, read in ((several, several), (token, token.expand(1, 5, 6))):
+        shared = network.context_of_candidates(context, candidates)
+        guided = GuidedDenoiser(network, shared, network.context(null), ClassifierFreeGuidance(2.0))(x_t, t, x0_prev)
+        with_image = network(x_t, t, context.repeat(candidates), x0_prev)
+        without = network(x_t, t, network.context(read).expand(rows), x0_prev)
+        torch.testing.assert_close(guided, 2 * with_image - without, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_denoisers_that_do_not_share_are_given_a_row_for_every_latent() -> None:
+    from ladic.components import CosineSchedule
+    from ladic.generation import generate
+
+    class Apart(PrefixDenoiser):
+        def forward(self, x_t: Tensor, t: Tensor, context: Context, x0_prev: Tensor | None = None) -> Tensor:
+            seen.append((len(x_t), len(context), len(context.null)))
+            return super().forward(x_t, t, context, x0_prev)
+
+    seen: list[tuple[int, int, int]] = []
+    network = Apart(width=32, length=12, cond_width=6, hidden_width=16, num_heads=2, num_layers=1).eval()
+    generate(
+        torch.randn(2, 5, 6),
+        network.context(torch.zeros(1, 5, 6)),
+        ["a", "b"],
+        denoiser=network,
+        latent_space=tiny_text_space(),
+        schedule=CosineSchedule(),
+        sampler=DDIMSampler(2),
+        guidance=ClassifierFreeGuidance(2.0, start=0.5),
+        num_candidates=3,
+    )
+    assert seen == [(6, 6, 0), (12, 12, 0)]
 
 
 @torch.no_grad()

@@ -18,9 +18,15 @@ class Context:
     """Everything a denoiser keeps of a batch of images: tensors whose first dimension is the image.
 
     For ``CrossAttentionDenoiser`` these are the keys and values of every block, (B, heads, N, head width).
+
+    Attributes:
+        tensors: of the images.
+        null: of a guided step: the same of no image, one row, which the second half of the latents reads. Only
+            denoisers that share contexts are given it.
     """
 
     tensors: tuple[Tensor, ...]
+    null: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.tensors[0])
@@ -54,6 +60,24 @@ class Denoiser(Buildable, nn.Module, ABC):
 
     width: int
     length: int
+    shares_context: bool = False
+    """Whether ``forward`` takes one context for several latents in a row, those of an image, and a ``Context.null``.
+    Other denoisers are given a row of the context for every latent, which costs memory."""
+
+    def context_of_candidates(self, context: Context, times: int) -> Context:
+        """What ``forward`` is given where every image has ``times`` latents in a row."""
+        return context if self.shares_context else context.repeat(times)
+
+    def context_of_guided(self, context: Context, null: Context) -> Context:
+        """What ``forward`` is given in a guided step, where the latents come twice: with their images, then without.
+
+        Args:
+            context: of the images.
+            null: of no image, one row.
+        """
+        if self.shares_context:
+            return Context(context.tensors, null.tensors)
+        return Context.cat([context, null.expand(len(context))])
 
     @abstractmethod
     def context(self, image_tokens: Tensor) -> Context:
@@ -66,7 +90,7 @@ class Denoiser(Buildable, nn.Module, ABC):
         Args:
             x_t: (B, L, D) noisy latent.
             t: (B,) time in [0, 1].
-            context: from ``context()``, B images.
+            context: from ``context()``, B images; fewer, with a divisor of B, where ``shares_context`` is true.
             x0_prev: (B, L, D) earlier estimate for self-conditioning (Chen et al. 2022); None means zeros.
         """
 

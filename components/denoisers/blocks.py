@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from ladic.components.denoisers.base import Context
@@ -60,14 +61,14 @@ class Block(nn.Module):
 
         Args:
             x: hidden states.
-            read: keys and values of cross-attention, where there is any.
-            cache: of a causal block that is given one new position at a time: what it has seen before. Several rows may
-                then ``read`` the same image.
+            read: keys and values of cross-attention, where there is any, of B rows or of a divisor of B, each for as
+                many rows of x in a row; then those that the second half of x reads, where it reads others.
+            cache: of a causal block that is given one new position at a time: what it has seen before.
             condition: (B, width) of an adaptive block.
         """
         layers: list[Callable[[Tensor], Tensor]] = [partial(self._read_itself, cache=cache), self.feed_forward]
         if self.cross_attention is not None:
-            layers.insert(1, partial(self._read_image, read=read, together=cache is not None))
+            layers.insert(1, partial(self._read_image, read=read))
         if not self.pre_norm:
             for norm, layer in zip(self.norms, layers, strict=True):
                 x = norm(x + self.dropout(layer(x)))
@@ -81,9 +82,13 @@ class Block(nn.Module):
                 x = x + gate * self.dropout(layer(norm(x) * (1 + scale) + shift))
         return x
 
-    def _read_image(self, x: Tensor, read: tuple[Tensor, ...], together: bool) -> Tensor:
+    def _read_image(self, x: Tensor, read: tuple[Tensor, ...]) -> Tensor:
         assert self.cross_attention is not None
-        return self.cross_attention.read_together(x, *read) if together else self.cross_attention(x, *read)
+        together = self.cross_attention.read_together
+        if len(read) == 2:
+            return together(x, *read)
+        with_image, without = x.chunk(2)
+        return torch.cat([together(with_image, *read[:2]), together(without, *read[2:])])
 
     def _read_itself(self, x: Tensor, cache: KeyValueCache | None) -> Tensor:
         first = 0 if cache is None else len(cache)

@@ -64,6 +64,7 @@ class CrossAttentionDenoiser(TransformerDenoiser):
     """
 
     blocks: Sequence[Block]
+    shares_context = True
 
     def __init__(
         self,
@@ -125,5 +126,6 @@ class CrossAttentionDenoiser(TransformerDenoiser):
         h, condition = self.enter(x_t, t, x0_prev)
         h = self.dropout(self.input_norm(h))
         for index, block in enumerate(self.blocks):
-            h = self.run_block(block, h, *context.tensors[2 * index : 2 * index + 2], condition=condition)
+            own = slice(2 * index, 2 * index + 2)
+            h = self.run_block(block, h, *context.tensors[own], *context.null[own], condition=condition)
         return self.leave(h)

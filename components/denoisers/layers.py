@@ -61,9 +61,16 @@ class Attention(nn.Module):
     def read_together(self, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(R, L, width) from queries x (R, L, width) and keys and values of B rows, R a multiple of B.
 
-        Rows in a row read the same keys, as the beam of an image does, without copies of these.
+        Rows in a row read the same keys, as the beam of an image and its candidates do, without copies of these. A
+        single key is all that there is to read, whatever the query: then nothing depends on x.
         """
-        return self(x.reshape(len(key), -1, x.shape[-1]), key, value).view(x.shape)
+        rows, images = x.shape[0], key.shape[0]  # not len(), which would fix the number in an exported graph
+        if key.shape[2] == 1 and not (self.training and self.dropout):
+            read = self.out(value.transpose(1, 2).flatten(2))
+            return read.repeat_interleave(rows // images, dim=0).expand(x.shape)
+        if rows == images:
+            return self(x, key, value)
+        return self(x.reshape(images, -1, x.shape[-1]), key, value).view(x.shape)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -253,7 +253,7 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
             draws = self._step_draws(draws or BatchDraws(len(tokens), tokens.device), x0)
         if self.training and self.drop_image:
             tokens = torch.where(draws.dropped.view(-1, 1, 1), self.null_tokens(tokens), tokens)
-        context = self.denoiser.context(tokens).repeat(self.noise_draws)
+        context = self.denoiser.context_of_candidates(self.denoiser.context(tokens), self.noise_draws)
 
         t = draws.times
         if self.training and self.teacher is not None:
@@ -303,7 +303,8 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
         earlier = torch.zeros_like(x_t)
         if len(rows):
             with torch.no_grad():
-                output = self.denoiser(x_t[rows], t[rows], context.select(rows), None)
+                images = rows // (len(x_t) // len(context))
+                output = self.denoiser(x_t[rows], t[rows], context.select(images), None)
                 earlier[rows] = self.target.to_x0(output, x_t[rows], t[rows]).to(x_t.dtype)
             torch.clear_autocast_cache()  # in torch 2.8 weights that were cast without a gradient are used again
         return earlier

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from ladic.components.samplers.base import Sampler, signal_and_noise
+from ladic.components.samplers.base import Sampler, added_variance, signal_and_noise
 from ladic.components.samplers.spacing import Spacing
 from ladic.errors import UsageError
 from ladic.types import DrawFn, ScheduleLike
@@ -17,11 +17,13 @@ Variance = Literal["small", "large"]
 class AncestralSampler(Sampler):
     """Draws x_s from the posterior q(x_s | x_t, x0) (DDPM, eq. 6 and 7).
 
-    mean = sqrt(a_s) (1 - r) / (1 - a_t) x0 + sqrt(r) (1 - a_s) / (1 - a_t) x_t,     r = a_t / a_s
+    mean = sqrt(a_s) beta / (1 - a_t) x0 + sqrt(r) (1 - a_s) / (1 - a_t) x_t,     r = a_t / a_s
 
     | symbol | here |
     | a_t, a_s | alpha_bar at the current and the next time |
-    | beta_t | 1 - r |
+    | beta | 1 - r, ``added_variance`` |
+
+    1 - a stands for the variance of the noise, which ``DilatedSchedule`` has stretched.
 
     Args:
         num_steps: evaluations.
@@ -39,8 +41,7 @@ class AncestralSampler(Sampler):
     def step(self, x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor, schedule: ScheduleLike, draw: DrawFn) -> Tensor:
         signal_t, noise_t = signal_and_noise(schedule, t)
         signal_s, noise_s = signal_and_noise(schedule, s)
-        ratio = (signal_t / signal_s).square()
-        beta, left = 1 - ratio, noise_t.square().clamp_min(1e-12)
-        mean = signal_s * beta / left * x0 + ratio.sqrt() * noise_s.square() / left * x_t
+        beta, left = added_variance(schedule, t, s), noise_t.square().clamp_min(1e-12)
+        mean = signal_s * beta / left * x0 + signal_t / signal_s * noise_s.square() / left * x_t
         variance = beta if self.variance == "large" else beta * noise_s.square() / left
-        return mean + variance.clamp_min(0).sqrt() * draw()
+        return mean + variance.sqrt() * draw()

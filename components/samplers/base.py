@@ -123,3 +123,13 @@ def signal_and_noise(schedule: ScheduleLike, t: Tensor) -> tuple[Tensor, Tensor]
     """sqrt(alpha_bar) and sqrt(1 - alpha_bar) at t (B,), each (B, 1, 1) to multiply latents with."""
     t = t.reshape(-1, 1, 1)
     return schedule.alpha_bar(t).sqrt(), schedule.sigma(t)
+
+
+def added_variance(schedule: ScheduleLike, t: Tensor, s: Tensor) -> Tensor:
+    """Variance (B, 1, 1) of the noise that the process adds between s and t, s < t: sigma_t^2 - a_t / a_s sigma_s^2.
+
+    With sigma^2 = 1 - a that is DDPM's 1 - a_t / a_s; a schedule that stretches its noise has more of it.
+    """
+    signal_t, noise_t = signal_and_noise(schedule, t)
+    signal_s, noise_s = signal_and_noise(schedule, s)
+    return (noise_t.square() - (signal_t / signal_s * noise_s).square()).clamp_min(0)

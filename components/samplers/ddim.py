@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ladic.components.samplers.base import Sampler, signal_and_noise
+from ladic.components.samplers.base import Sampler, added_variance, signal_and_noise
 from ladic.components.samplers.spacing import Spacing
 from ladic.errors import UsageError
 from ladic.types import DrawFn, ScheduleLike
@@ -18,6 +18,8 @@ class DDIMSampler(Sampler):
     | symbol | here |
     | a_t, a_s | alpha_bar at the current and the next time |
     | v | eta^2 (1 - a_s) / (1 - a_t) (1 - a_t / a_s) |
+
+    1 - a stands for the variance of the noise, which ``DilatedSchedule`` has stretched.
 
     Args:
         num_steps: evaluations.
@@ -37,9 +39,9 @@ class DDIMSampler(Sampler):
         signal_t, noise_t = signal_and_noise(schedule, t)
         signal_s, noise_s = signal_and_noise(schedule, s)
         eps = (x_t - signal_t * x0) / noise_t.clamp_min(1e-6)
-        variance = self.eta**2 * (noise_s / noise_t.clamp_min(1e-6)) ** 2 * (1 - (signal_t / signal_s) ** 2)
+        variance = (self.eta * noise_s / noise_t.clamp_min(1e-6)) ** 2 * added_variance(schedule, t, s)
         direction = (noise_s**2 - variance).clamp_min(0).sqrt()
-        return signal_s * x0 + direction * eps + variance.clamp_min(0).sqrt() * draw()
+        return signal_s * x0 + direction * eps + variance.sqrt() * draw()
 
 
 def deterministic_step(x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor, schedule: ScheduleLike) -> Tensor:

@@ -1,8 +1,9 @@
 """``python -m benchmarks.memory``: peak memory of captioning and of training, against batch and caption length.
 
 The full-size model with random weights; every number is of a process of its own. Captioning: 5 guided evaluations,
-pictures to strings. Training: two steps of the released recipe from cached image tokens (ours of
-``benchmarks.training_step``). Writes ``results/memory.md`` and ``.png``.
+pictures to strings; for the second smallest batch once more with several candidates. Training: two steps of the
+released recipe from cached image tokens (ours of ``benchmarks.training_step``). Writes ``results/memory.md`` and
+``.png``.
 
 An estimated 15 minutes in bf16 on two cores; a process takes 4 to 12 GB, less with smaller ``--batches``.
 """
@@ -30,6 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = options(__doc__ or "", "memory", batch=None, rounds=None)
     parser.add_argument("--batches", type=count, nargs="+", default=[1, 8, 32, 64], help="pictures at a time")
     parser.add_argument("--lengths", type=count, nargs="+", default=[24, 60], help="positions of a caption")
+    parser.add_argument("--candidates", type=count, default=10, help="of a picture, in rows of the second batch")
     given = parser.parse_args(argv)
     rows = Rows(given.work / "rows.jsonl", size=given.size, precision=given.precision)
     cells: list[Cell] = [
@@ -38,6 +40,11 @@ def main(argv: list[str] | None = None) -> None:
         for length in sorted(set(given.lengths))
         for batch in sorted(set(given.batches))
     ]
+    several = sorted(set(given.batches))[:2][-1]
+    cells += [
+        {"what": "captioning", "length": length, "batch": several, "candidates": given.candidates}
+        for length in sorted(set(given.lengths))
+    ]
     left = rows.fill(cells, lambda cell: measured(given, cell), given.minutes)
     write(given, [line for cell in cells if (line := rows.get(cell)) is not None], left)
 
@@ -45,11 +52,12 @@ def main(argv: list[str] | None = None) -> None:
 def measured(given: Namespace, cell: Cell) -> dict[str, Any]:
     """One process's memory."""
     sizes = {"size": given.size, "batch": cell["batch"], "length": cell["length"]}
-    precision = {"precision" if cell["what"] == "captioning" else "kind": given.precision}
-    return dataclasses.asdict(peak(CALLS[cell["what"]], **sizes, **precision))
+    options = {"precision" if cell["what"] == "captioning" else "kind": given.precision}
+    options |= {"candidates": cell["candidates"]} if "candidates" in cell else {}
+    return dataclasses.asdict(peak(CALLS[cell["what"]], **sizes, **options))
 
 
-def captioning(size: str, batch: int, length: int, precision: str) -> Callable[[], object]:
+def captioning(size: str, batch: int, length: int, precision: str, candidates: int = 1) -> Callable[[], object]:
     """What is run for its memory.
 
     Args:
@@ -57,9 +65,10 @@ def captioning(size: str, batch: int, length: int, precision: str) -> Callable[[
         batch: pictures at a time.
         length: positions of a caption.
         precision: "fp32" or "bf16".
+        candidates: of each picture.
     """
     model = full_size(STEPS, size=SIZES[size], length=length)
-    return partial(runner(model, precision), *pictures(batch, SIZES[size]))
+    return partial(runner(model, precision), *pictures(batch, SIZES[size]), num_candidates=candidates)
 
 
 def write(given: Namespace, lines: Sequence[Mapping[str, Any]], left: Sequence[Cell]) -> None:
@@ -76,16 +85,19 @@ def write(given: Namespace, lines: Sequence[Mapping[str, Any]], left: Sequence[C
         curves: dict[str, list[tuple[float, float]]] = {}
         for line in lines:
             cell = line["cell"]
+            if "candidates" in cell:
+                continue
             curves.setdefault(f"{cell['what']}, {cell['length']} positions", []).append((cell["batch"], line["peak"]))
         rows = [
             [str(line["cell"][name]) for name in ("what", "length", "batch")]
+            + [str(line["cell"].get("candidates", 1))]
             + [f"{value:.2f}" for value in (line["built"], line["peak"], line["peak"] - line["built"])]
             for line in lines
         ]
         page += [
             conditions(given.precision, "seed 0", f"{given.size} sizes", lines=lines),
             "",
-            *table(["", "positions", "batch", "model and libraries", "peak", "added by the work"], rows),
+            *table(["", "positions", "batch", "candidates", "model and libraries", "peak", "added by the work"], rows),
             "",
             f"![peak memory against batch]({given.page.stem}.png)",
         ]

@@ -245,10 +245,10 @@ def here(function, **arguments):
 
 def test_memory_has_a_row_for_each_length_and_batch(drive, monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "peak", here)
-    page = drive(memory, "--batches", "2", "1", "--lengths", "24", "8")
-    assert [row[:3] for row in re.findall(r"^\| (\w+) \| (\d+) \| (\d+) \|", page, re.M)] == [
-        (what, length, batch) for what in ("captioning", "training") for length in ("8", "24") for batch in ("1", "2")
-    ]
+    page = drive(memory, "--batches", "2", "1", "--lengths", "24", "8", "--candidates", "3")
+    one = [(what, n, batch, "1") for what in ("captioning", "training") for n in ("8", "24") for batch in ("1", "2")]
+    several = [("captioning", length, "2", "3") for length in ("8", "24")]
+    assert re.findall(r"^\| (\w+) \| (\d+) \| (\d+) \| (\d+) \|", page, re.M) == one + several
     assert (tmp_path / "memory.png").is_file()
 
 

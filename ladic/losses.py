@@ -1,4 +1,7 @@
-"""The paper's two losses (§3.3, eq. 2), on latents and on the words read from them, and one for image encoders."""
+"""The paper's loss on latents (§3.3, eq. 2), its weights, and a loss for image encoders.
+
+That on the words read from latents is the head's: ``WordHead.losses``.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,6 @@ def latent_loss(predicted: Tensor, x0: Tensor, kind: LatentLoss = "l2") -> Tenso
     if kind == "l2":
         return error.norm(dim=-1).mean(-1)
     return error.square().mean((-2, -1))
-
-
-def caption_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy over the positions of each sample, (B,): logits (B, L, V), targets (B, L)."""
-    return F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none").mean(-1)
 
 
 LossWeight = Literal["none", "min_snr", "truncated_snr", "snr"]

@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
+from ladic.components.latent_spaces.head import WordHead
 from ladic.errors import UsageError
-from ladic.losses import caption_loss, latent_loss, phrase_presence_loss
+from ladic.losses import latent_loss, phrase_presence_loss
 from ladic.muon import MuonAdamW, orthogonalize
 from ladic.optim import WarmupDecay, parameter_groups
 from ladic.rerank import MinimumBayesRiskSelector
@@ -167,18 +168,27 @@ def test_a_perfect_estimate_has_a_finite_gradient() -> None:
     assert predicted.grad.isfinite().all()
 
 
-def test_caption_loss_is_the_mean_cross_entropy_of_each_sample() -> None:
+class AsTheyAre(WordHead):
+    """Takes features for logits."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def test_the_loss_on_words_is_their_cross_entropy() -> None:
     generator = np.random.default_rng(1)
     logits, targets = generator.normal(size=(2, 4, 7)), generator.integers(0, 7, size=(2, 4))
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    expected = [-np.mean([log_p[b, i, targets[b, i]] for i in range(4)]) for b in range(2)]
-    ours = caption_loss(torch.from_numpy(logits), torch.from_numpy(targets))
-    np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-5)
+    losses, words = AsTheyAre(torch.arange(7)).losses(torch.from_numpy(logits), torch.from_numpy(targets))
+    expected = [[-log_p[b, i, targets[b, i]] for i in range(4)] for b in range(2)]
+    np.testing.assert_allclose(losses.numpy(), expected, rtol=1e-5)
+    np.testing.assert_array_equal(words.numpy(), logits.argmax(-1))
 
 
 def test_losses_of_half_precision_are_taken_in_float32() -> None:
     logits, latents = torch.randn(1, 2, 3).bfloat16(), torch.randn(1, 2, 3).bfloat16()
-    assert caption_loss(logits, torch.zeros(1, 2, dtype=torch.long)).dtype == torch.float32
+    on_words, _ = AsTheyAre(torch.arange(3)).losses(logits, torch.zeros(1, 2, dtype=torch.long))
+    assert on_words.dtype == torch.float32
     assert latent_loss(latents, latents).dtype == torch.float32
 
 

@@ -121,7 +121,6 @@ def train_head(space: TextLatentSpace, ids: Tensor, mask: Tensor, steps: int, op
     """Trains the head to read captions back from latents under up to ``head_noise`` of noise."""
     import torch
 
-    from ladic.losses import caption_loss
     from ladic.precision import fast_autocast
 
     parameters = list(space.head.parameters())
@@ -134,7 +133,7 @@ def train_head(space: TextLatentSpace, ids: Tensor, mask: Tensor, steps: int, op
         with fast_autocast(ids.device.type):
             x0 = space.encode(ids[rows], mask[rows])
             noise = options.head_noise * torch.rand(len(x0), 1, 1).to(x0.device) * torch.randn_like(x0)
-            loss = caption_loss(space.decode(x0 + noise), space.targets(ids[rows], mask[rows])).mean()
+            loss = space.word_losses(x0 + noise, space.targets(ids[rows], mask[rows]))[0].mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -157,7 +156,8 @@ def accuracy(space: TextLatentSpace, ids: Tensor, mask: Tensor, noise: float, ba
             x0 = space.encode(ids[rows], mask[rows])
             x0 = x0 + noise * torch.randn(x0.shape, generator=generator).to(x0.device)
             ordinary = ~space.special_positions(ids[rows], mask[rows])
-            hits = space.decode(x0).argmax(-1) == space.targets(ids[rows], mask[rows])
+            targets = space.targets(ids[rows], mask[rows])
+            hits = space.word_losses(x0, targets)[1] == targets
             right += int((hits & ordinary).sum())
             words += int(ordinary.sum())
     return right / max(1, words)

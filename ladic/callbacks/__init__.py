@@ -7,6 +7,7 @@ from ladic.callbacks.evaluation import CaptionEvaluation
 from ladic.callbacks.finite import FiniteLoss
 from ladic.callbacks.progress_lines import ProgressLines
 from ladic.callbacks.requeue import Requeue
+from ladic.callbacks.same_folder import SameFolder
 from ladic.callbacks.sample_logger import SampleLogger
 from ladic.callbacks.training_clock import TrainingClock
 from ladic.callbacks.truth import TruthEvaluation
@@ -20,6 +21,7 @@ __all__ = [
     "FiniteLoss",
     "ProgressLines",
     "Requeue",
+    "SameFolder",
     "SampleLogger",
     "TrainingClock",
     "TruthEvaluation",

@@ -13,7 +13,16 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from ladic.callbacks import BatchPlan, EndTogether, FiniteLoss, ProgressLines, Requeue, SampleLogger, TrainingClock
+from ladic.callbacks import (
+    BatchPlan,
+    EndTogether,
+    FiniteLoss,
+    ProgressLines,
+    Requeue,
+    SameFolder,
+    SampleLogger,
+    TrainingClock,
+)
 from ladic.callbacks.batch_plan import ScaleRule
 from ladic.checkpoint_io import AtomicCheckpointIO
 from ladic.cli.loggers import LogTo, chosen_loggers
@@ -97,6 +106,7 @@ def prepared(
         Requeue(option(config, "checkpoint_minutes")),
         ProgressLines(),
         EndTogether(),
+        SameFolder(),
     ]
     if any(not isinstance(logger, CSVLogger) for logger in trainer.loggers):
         extras.append(SampleLogger())

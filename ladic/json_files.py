@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ladic.errors import UsageError
 from ladic.memory import free_memory
@@ -61,9 +62,13 @@ def write_json(path: Path, value: Any) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Writes any file whole or not at all, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")  # of this writer alone
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def whole_characters(text: str) -> str:

@@ -99,10 +99,14 @@ def test_processes_of_a_job_make_one_cache(cli, tmp_path, monkeypatch):
     first = cli(*words, tmp_path / "job", "--rank=0", "--world-size=2")
     assert "train: other processes still write files" in first.stdout
     monkeypatch.setenv("SLURM_PROCID", "1")
-    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     assert "wrote" in cli(*words, tmp_path / "job").stdout
     monkeypatch.delenv("SLURM_PROCID")
     assert cli(*words, tmp_path / "alone").code == 0
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    assert "wrote" in cli(*words, tmp_path / "script").stdout, "a batch script without srun is alone"
     job, alone = ({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("job", "alone"))
     assert job == alone
 

@@ -78,6 +78,8 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on_with_the_same_command(swept):
     assert log.count("$ ladic fit ") == 2
     assert "stopped at step 2" in log
     assert "begins at step 2" in log
+    saved = [file.parent for file in (folder / "out/ddim/seed-0").rglob("*.ckpt") if file.name != "resume.ckpt"]
+    assert len(set(saved)) == 1, "both sittings save into one folder, so that the second knows the best of the first"
     for run in runs(folder):
         assert read_checkpoint(run)["global_step"] == 4
         assert json.loads((run / "scores_test.json").read_text())["seeds"]["seed_everything"] == int(run.name[-1])

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tiny_run import error_line, sweep_writer
@@ -238,6 +239,15 @@ def test_a_result_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         write_whole(file, b"new")
     assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_several_may_write_a_result_at_the_same_time(tmp_path):
+    file, contents = tmp_path / "results.csv", [bytes([letter]) * 2**16 for letter in b"abcd"]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda content: [write_whole(file, content) for _ in range(20)], contents))
+    assert file.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_row_is_also_what_its_files_were_prepared_by(write, tmp_path):

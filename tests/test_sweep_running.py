@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from tiny_run import sweep_writer
 
 from ladic.sweep import Runner, read_sweep, running
-from ladic.sweep.record import alone
+from ladic.sweep.record import alone, is_finished, lock_of
 
 
 @pytest.fixture
@@ -83,6 +84,50 @@ def test_a_student_is_not_trained_before_its_teacher(runner, capfd):
     assert "[1/2] b, seed 0: a is its teacher and is not trained yet; run that row first" in told.err
     assert sweep.run() == 1, "a fails to validate, but it is trained"
     assert "[1/2] b, seed 0: finished in" in capfd.readouterr().out
+
+
+def test_what_was_begun_on_weights_that_were_trained_anew_is_told_and_left_out(runner, capfd, tmp_path):
+    sweep = runner(rows={"a": None, "b": {"teacher": "a"}, "c": {"teacher": "b"}}, commands=["fit"])
+    assert sweep.run() == 0
+    assert sweep.run() == 0
+    (tmp_path / "out/a").rename(tmp_path / "before")
+    assert [is_finished(run) for run in sweep.runs] == [False, True, True], "weights that are gone are no others"
+    capfd.readouterr()
+    assert sweep.run() == 1
+    told = capfd.readouterr()
+    assert "[1/3] a, seed 0: finished in" in told.out
+    stale = f"'{tmp_path}/out/b/seed-0' was begun on weights of '{tmp_path}/out/a/seed-0' that were trained anew since"
+    assert [line[:13] for line in told.err.splitlines()] == ["[2/3] b, seed", "[3/3] c, seed"]
+    assert all(f"{stale}; move the folder away to run it anew" in line for line in told.err.splitlines())
+    assert [is_finished(run) for run in sweep.runs] == [True, False, False]
+
+
+def test_what_waits_for_a_run_of_another_process_is_passed_over(runner, capfd):
+    sweep = runner(rows={"a": {"commands": ["fit"]}, "b": {"teacher": "a"}})
+    with alone(lock_of(sweep.runs[0])) as lock:
+        assert lock is not None
+        assert sweep.run() == 0
+    told = capfd.readouterr()
+    assert told.out.splitlines() == [
+        "[1/2] a, seed 0: another process is at it",
+        "[2/2] b, seed 0: passed over, another process is at a, seed 0",
+    ]
+    assert told.err == ""
+
+
+def test_a_task_of_an_array_waits_for_what_has_its_run(runner, capfd):
+    sweep = runner(commands=["fit"])
+    sweep.patient = True
+    held = alone(lock_of(sweep.runs[0]))
+    assert held.__enter__() is not None
+    release = threading.Timer(0.5, held.__exit__, (None, None, None))
+    release.start()
+    assert sweep.run() == 0
+    release.join()
+    first, second, third = capfd.readouterr().out.splitlines()
+    assert first == "[1/1] a, seed 0: waits for another process that is at it"
+    assert second.startswith("[1/1] a, seed 0: begins")
+    assert third.startswith("[1/1] a, seed 0: finished in")
 
 
 def test_a_finished_command_is_not_run_again(runner, tmp_path):

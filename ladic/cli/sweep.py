@@ -71,7 +71,9 @@ def main(argv: list[str]) -> int:
     if options.dry_run:
         print("\n".join(lines_of(sweep, runs)))
         return 0
-    runner = _runner(sweep, runs) if options.jobs == 1 else _side_by_side(options, sweep, runs)
+    # A task of SLURM's array that another process has, as one that outlived the last sitting, has nothing else to do.
+    in_array = options.array is not None and "SLURM_ARRAY_TASK_ID" in os.environ
+    runner = _runner(sweep, runs, in_array) if options.jobs == 1 else _side_by_side(options, sweep, runs)
     code = runner.run()
     if options.array is None and not runner.stopped:  # of an array, another task may be the last, so none gathers
         known = sweep.runs()
@@ -91,7 +93,16 @@ def submission(options: Any, tasks: Sequence[Sequence[Run]]) -> list[str]:
     words = ["sbatch", f"--array=0-{len(tasks) - 1}", script, *_given(options)]
     gather = ["ladic", "sweep", *_given(options), "--gather"]
     lines = [f"  {number:>3}  {'; '.join(map(str, runs))}" for number, runs in enumerate(tasks)]
-    return ["submit:", f"  {shlex.join(words)}", "when all have ended:", f"  {shlex.join(gather)}", "tasks:", *lines]
+    more = "  (and before the script what your cluster wants of a task: --gpus=1, --cpus-per-task=8, --partition=…)"
+    return [
+        "submit:",
+        f"  {shlex.join(words)}",
+        more,
+        "when all have ended:",
+        f"  {shlex.join(gather)}",
+        "tasks:",
+        *lines,
+    ]
 
 
 def _given(options: Any) -> list[str]:
@@ -108,16 +119,17 @@ def gathered(sweep: Sweep, runs: Sequence[Run], words: str) -> int:
         runs: that belong into it.
         words: the command that makes it.
     """
+    from ladic.sweep.record import alone
     from ladic.sweep.results import gather, no_figure, write_results
 
-    results, complaints = gather(runs)
+    with _writing(sweep), alone(sweep.output / ".gather.lock", lambda: None):  # who writes last has read last
+        results, complaints = gather(runs)
+        written = write_results(sweep, runs, results, words) if results else []
     for line in complaints:
         print(line, file=sys.stderr)
     if results:
         if (why := no_figure(sweep, results)) is not None:
             print(why, file=sys.stderr)
-        with _writing(sweep):
-            written = write_results(sweep, runs, results, words)
         print(f"wrote {', '.join(map(str, written))}: {len(results)} of {len(runs)} runs")
     return 1 if complaints else 0
 
@@ -155,7 +167,7 @@ def _side_by_side(options: Any, sweep: Sweep, runs: Sequence[Run]) -> SideBySide
     return SideBySide(pending, options.jobs, gpus)
 
 
-def _runner(sweep: Sweep, runs: Sequence[Run]) -> Runner:
+def _runner(sweep: Sweep, runs: Sequence[Run], patient: bool) -> Runner:
     """Of these runs, when they have been looked over."""
     from ladic.doctor.machine import devices, processor_name, processors
 
@@ -166,7 +178,7 @@ def _runner(sweep: Sweep, runs: Sequence[Run]) -> Runner:
         complaint = complaint_of(next(run for run in runs if run.row.name == row))
         if complaint is not None:
             broken[row] = complaint
-    return Runner(sweep, runs, machine, broken)
+    return Runner(sweep, runs, machine, broken, patient)
 
 
 def complaint_of(run: Run) -> str | None:

@@ -108,6 +108,10 @@ class Run:
         """The run whose weights this one learns from, if any."""
         return None if self.row.teacher is None else self._of(self.row.teacher)
 
+    def before(self) -> list[Run]:
+        """The runs whose weights this one tests or learns from."""
+        return [self._of(row) for row in (self.row.weights, self.row.teacher) if row is not None]
+
     @property
     def first(self) -> Run:
         """The run that this one waits for, and whose own predecessors it waits for; itself if there is none."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 from ladic.errors import UsageError
 from ladic.json_files import parse_json, read_text, write_json
@@ -46,6 +47,8 @@ class Record:
         definition: of the row, as it was when the run began.
         fingerprint: of that definition.
         done: the commands that came to their end, in order.
+        name: drawn when the run began; one that is run anew has another.
+        behind: names of the runs whose weights it has or learns from.
     """
 
     row: str
@@ -53,6 +56,8 @@ class Record:
     definition: dict[str, Any]
     fingerprint: str
     done: list[Done] = field(default_factory=list)
+    name: str = ""  # of a record that was written before there were names
+    behind: dict[str, str] = field(default_factory=dict)
 
     def finished(self, run: Run) -> bool:
         """Whether all commands of the run are done."""
@@ -66,7 +71,8 @@ def read_record(run: Run) -> Record | None:
     """The record of a run; None before it has begun.
 
     Raises:
-        UsageError: if the run was begun as another row than it is now, or the file isn't a record.
+        UsageError: if the run was begun as another row than it is now, or on weights that were trained anew since, or
+            if the file isn't a record.
     """
     file = run.folder / FILE
     if not file.is_file():
@@ -83,6 +89,13 @@ def read_record(run: Run) -> Record | None:
             f"the row has changed since '{run.folder}' was begun: {change(record.definition, now)}; move the folder "
             "away to run it anew, or change the row back"
         )
+    for other in run.before():
+        theirs, name = read_record(other), record.behind.get(other.row.name)
+        if theirs is not None and name is not None and theirs.name != name:
+            raise UsageError(
+                f"'{run.folder}' was begun on weights of '{other.folder}' that were trained anew since; move the "
+                "folder away to run it anew"
+            )
     return record
 
 
@@ -98,7 +111,9 @@ def is_finished(run: Run) -> bool:
 def new_record(run: Run) -> Record:
     """Of a run that begins."""
     definition = run.row.definition()
-    return Record(run.row.name, run.seed, definition, fingerprint(definition))
+    records = {other.row.name: read_record(other) for other in run.before()}
+    behind = {row: record.name for row, record in records.items() if record is not None and record.name}
+    return Record(run.row.name, run.seed, definition, fingerprint(definition), name=uuid4().hex, behind=behind)
 
 
 @contextlib.contextmanager
@@ -120,6 +135,19 @@ def alone(file: Path, waiting: Callable[[], None] | None = None) -> Iterator[int
             waiting()
             time.sleep(0.2)  # flock that waits would go on waiting after a signal
         yield handle.fileno()
+
+
+def lock_of(run: Run) -> Path:
+    """What who is at a run holds."""
+    return run.folder / ".lock"
+
+
+def is_busy(run: Run) -> bool:
+    """Whether another process is at the run."""
+    if not lock_of(run).is_file():
+        return False
+    with alone(lock_of(run)) as lock:
+        return lock is None
 
 
 def _locked(handle: IO[str]) -> bool:

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
 
@@ -19,7 +20,7 @@ from ladic.slurm import requeue, slurm_job, was_preempted
 from ladic.sweep.commit import commit
 from ladic.sweep.definition import Prepare, Run, Sweep
 from ladic.sweep.preparation import found, lock_file, mark_file, write_mark
-from ladic.sweep.record import Done, Record, alone, is_finished, new_record, read_record
+from ladic.sweep.record import Done, Record, alone, is_busy, is_finished, lock_of, new_record, read_record
 from ladic.sweep.screen import Screen
 
 LADIC = (sys.executable, "-P", "-m", "ladic")
@@ -52,10 +53,18 @@ class Runner:
         runs: of it, in order.
         machine: what they run on, for their records.
         broken: names of rows whose options are wrong, with the complaint.
+        patient: whether it waits for another process that is at a run, instead of passing over it.
     """
 
-    def __init__(self, sweep: Sweep, runs: Sequence[Run], machine: str, broken: dict[str, str] | None = None) -> None:
-        self.sweep, self.runs, self.machine = sweep, runs, machine
+    def __init__(
+        self,
+        sweep: Sweep,
+        runs: Sequence[Run],
+        machine: str,
+        broken: dict[str, str] | None = None,
+        patient: bool = False,
+    ) -> None:
+        self.sweep, self.runs, self.machine, self.patient = sweep, runs, machine, patient
         self.broken = broken or {}
         self.known: list[float] = []  # seconds of whole runs
         self.screen = Screen()
@@ -90,11 +99,15 @@ class Runner:
         if run.row.name in self.broken:
             return self._tell_failure(self.broken[run.row.name])
         try:
-            with alone(run.folder / ".lock") as lock:
+            with alone(lock_of(run), partial(self._wait_turn, noted) if self.patient else None) as lock:
                 if lock is None:
                     self.screen.say(f"{self._place}: another process is at it")
                     return True
-                self._lock = lock
+                self._lock, self._waits = lock, False
+                awaited = [other for other in run.before() if not _is_trained(other) and is_busy(other)]
+                if awaited:
+                    self.screen.say(f"{self._place}: passed over, another process is at {awaited[0]}")
+                    return True
                 record = read_record(run) or new_record(run)
                 if record.finished(run):
                     self.screen.say(f"{self._place}: finished before")
@@ -106,8 +119,9 @@ class Runner:
             return self._tell_failure(one_line(error))
 
     def _go_on(self, run: Run, record: Record, noted: NotedSignals) -> None:
-        for other, has in ((run.trained, "has its weights"), (run.teacher, "is its teacher")):
-            if other not in (None, run) and not _is_trained(other):
+        for other in run.before():
+            if not _is_trained(other):
+                has = "is its teacher" if other == run.teacher else "has its weights"
                 raise Failed(f"{other.row.name} {has} and is not trained yet; run that row first")
         record.write(run.folder)
         begun = time.monotonic()

@@ -96,9 +96,11 @@ class SideBySide:
     def _begin(self, number: int, words: Sequence[str], place: int, turn: int) -> Task:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
         cores = share(self.cores, self.jobs, place + turn)
-        environment["OMP_NUM_THREADS"] = str(max(1, len(cores) or (os.cpu_count() or 1) // self.jobs))
-        if self.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(share(self.gpus, self.jobs, place))
+        # The smallest share's: a task whose share is one core larger for a turn has that core idle.
+        environment["OMP_NUM_THREADS"] = str(max(1, (len(self.cores) or os.cpu_count() or 1) // self.jobs))
+        if self.gpus:  # as many for each, so that rows of one table have batches of one size
+            equal = self.gpus[: len(self.gpus) // self.jobs * self.jobs] or self.gpus
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(share(equal, self.jobs, place))
         command = [*LADIC, *words]
         process = Popen(
             command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, text=True, env=environment, start_new_session=True

@@ -67,6 +67,8 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
         for name, value in {**sizes, "limit_train": limit_train, "limit_eval": limit_eval}.items():
             if value is not None and value < 1:
                 raise UsageError(f"data.{name}={value}: need at least 1")
+        if num_workers < 0:
+            raise UsageError(f"data.num_workers={num_workers}: need at least 0, which loads in the process itself")
         if unit not in ("caption", "image"):
             raise UsageError(f"data.unit='{unit}': accepted are 'caption' and 'image'")
         if augment not in AUGMENTS:
@@ -253,7 +255,14 @@ class CaptionDataModule(Buildable, LightningDataModule, ABC):
 
 
 def position(trainer: Any, batches_per_epoch: int) -> tuple[int, int]:
-    """Epoch and batches of it that a trainer has behind it; those of the checkpoint where it resumes from one."""
+    """Epoch and batches of it that a trainer has behind it; those of the checkpoint where it resumes from one.
+
+    Args:
+        trainer: whose ``limit_train_batches`` may end an epoch early.
+        batches_per_epoch: that its loader has.
+    """
+    limit = trainer.limit_train_batches
+    batches_per_epoch = min(batches_per_epoch, limit) if isinstance(limit, int) else int(batches_per_epoch * limit)
     epochs, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress.current
     # "processed" is set before the hooks that save checkpoints, "completed" only after them.
     if epochs.ready == epochs.processed:

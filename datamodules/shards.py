@@ -6,10 +6,11 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ladic.datamodules.images import SUFFIXES, BrokenImageError, decode_image
 from ladic.datamodules.items import Collate
@@ -67,6 +68,16 @@ class TrainingShards(IterableDataset[CaptionBatch]):
         )
         self.buffer, self.augment, self.skip_broken = buffer, augment, skip_broken
         self.epoch = self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch the next iteration is; Lightning calls this before each one."""
+        if epoch != self.epoch:
+            self.start = 0
+        self.epoch = epoch
+
+    def start_at(self, epoch: int, batches: int) -> None:
+        """Iterations of this epoch leave out its first batches, which were trained on before."""
+        self.epoch, self.start = epoch, batches
 
     def __iter__(self) -> Iterator[CaptionBatch]:
         info = get_worker_info()
@@ -140,7 +151,12 @@ class TrainingShards(IterableDataset[CaptionBatch]):
 
 
 class EvaluationShards(IterableDataset[dict[str, Any]]):
-    """Every sample once, over all processes and workers."""
+    """Every sample once, over all processes and workers; what is left over at a worker's end, to all processes.
+
+    Worker w of every process reads the same shards. Where their samples don't come out even, the last one is repeated
+    for the processes that would have one fewer: all of them have as many batches, and may ask each other at each.
+    "names" of an item are the (name, shard) that its worker met since the one before, those of other processes too.
+    """
 
     def __init__(
         self, shards: list[str], captioner: CaptionerLike, rank: int = 0, world_size: int = 1, limit: int | None = None
@@ -155,17 +171,48 @@ class EvaluationShards(IterableDataset[dict[str, Any]]):
             if worker:
                 return
             worker, workers = 0, 1
-        position = 0
-        for shard in self.shards[worker::workers]:
-            for sample in samples_of(shard):
-                if self.limit is not None and position >= self.limit:
-                    return
-                if position % self.world_size == self.rank:
-                    captions = captions_of(sample, shard)
-                    image = to_tensor(picture_of(sample), self.preprocess)
-                    texts = {"caption": captions[0], "references": captions}
-                    yield {"image": image, "image_id": sample["__key__"], **texts}
-                position += 1
+        position, names = 0, list[tuple[str, str]]()
+        samples = ((shard, sample) for shard in self.shards[worker::workers] for sample in samples_of(shard))
+        for shard, sample in islice(samples, self.limit):
+            names.append((sample["__key__"], shard))
+            if position % self.world_size == self.rank:
+                yield {**self._item(sample, shard), "names": names}
+                names = []
+            position += 1
+        if 0 < position % self.world_size <= self.rank:
+            yield {**self._item(sample, shard), "names": names}
+
+    def _item(self, sample: Sample, shard: str) -> dict[str, Any]:
+        captions = captions_of(sample, shard)
+        image = to_tensor(picture_of(sample), self.preprocess)
+        return {"image": image, "image_id": sample["__key__"], "caption": captions[0], "references": captions}
+
+
+class EvaluationLoader(DataLoader[Any]):
+    """Batches of ``EvaluationShards``, collated by ``CollateNamed``.
+
+    Raises:
+        UsageError: at the second sample of a name; captions are kept by name, and one of the two would be lost.
+    """
+
+    def __iter__(self) -> Any:
+        shards: dict[str, str] = {}
+        for names, batch in super().__iter__():
+            for name, shard in names:
+                if name in shards:
+                    raise UsageError(
+                        f"shard '{shard}': a sample called '{name}' is in '{shards[name]}' already; a sample's name is "
+                        "its image id, so give each a name of its own"
+                    )
+                shards[name] = shard
+            yield batch
+
+
+class CollateNamed(Collate):
+    """A batch, and beside it the names that its items tell."""
+
+    def __call__(self, items: list[dict[str, Any]]) -> Any:
+        return [name for item in items for name in item["names"]], super().__call__(items)
 
 
 def samples_of(shard: str) -> Iterator[Sample]:

@@ -10,9 +10,15 @@ from typing import Any, Literal
 from torch.utils.data import DataLoader
 
 from ladic.datamodules.base import CaptionDataModule, position
-from ladic.datamodules.items import Collate
 from ladic.datamodules.order import ResumableLoader
-from ladic.datamodules.shards import EvaluationShards, TrainingShards, captions_of, samples_of
+from ladic.datamodules.shards import (
+    CollateNamed,
+    EvaluationLoader,
+    EvaluationShards,
+    TrainingShards,
+    captions_of,
+    samples_of,
+)
 from ladic.datamodules.source import CaptionSource
 from ladic.errors import UsageError
 
@@ -33,7 +39,7 @@ class WebDatasetDataModule(CaptionDataModule):
     Args:
         train: shards to train on: a pattern like ``data/train-{0000..0127}.tar`` or ``data/train-*.tar``, or an
             address (http, https, gs) of that kind.
-        val: shards to validate on; every sample is read once.
+        val: shards to validate on; every sample is read once, and its name must be in no other.
         test: shards to test and predict on.
         samples_per_epoch: samples that count as an epoch, over all processes.
         shuffle_buffer: samples among which each reader draws.
@@ -156,22 +162,20 @@ class WebDatasetDataModule(CaptionDataModule):
         assert self.captioner is not None
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         data = EvaluationShards(self.shards(split), self.captioner, rank, world, self.limit_eval)
-        collate = Collate(self.captioner)
-        return DataLoader(data, self.eval_batch_size, num_workers=self.num_workers, collate_fn=collate)
+        collate = CollateNamed(self.captioner)
+        return EvaluationLoader(data, self.eval_batch_size, num_workers=self.num_workers, collate_fn=collate)
 
 
 class ShardLoader(ResumableLoader):
-    """Batches of training shards; each iteration is the next epoch, the first one beginning where a run goes on."""
+    """Batches of training shards; Lightning says which epoch comes, and the first one begins where a run goes on."""
 
     def __init__(self, data: TrainingShards, epoch: int, start: int, num_workers: int) -> None:
         # No persistent workers: theirs is the epoch that they were started with.
         super().__init__(data, batch_size=None, num_workers=num_workers)
-        self.shards, self.epoch, self.start = data, epoch, start
+        data.start_at(epoch, start)
+        self.shards = data
+        # Where Lightning tells the epoch; torch takes no sampler of ours beside a stream.
+        setattr(self.sampler, "set_epoch", data.set_epoch)  # noqa: B010  # mypy knows no such sampler
 
     def __len__(self) -> int:
         return self.shards.batches
-
-    def __iter__(self) -> Any:
-        self.shards.epoch, self.shards.start = self.epoch, self.start
-        self.epoch, self.start = self.epoch + 1, 0
-        return super().__iter__()

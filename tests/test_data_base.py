@@ -92,6 +92,8 @@ def test_wrong_sizes_and_units_are_refused():
         ShapesDataModule(batch_size=0)
     with pytest.raises(UsageError, match=r"data\.unit='word': accepted are 'caption' and 'image'"):
         ShapesDataModule(unit="word")
+    with pytest.raises(UsageError, match=r"data\.num_workers=-1: need at least 0"):
+        ShapesDataModule(num_workers=-1)
     with pytest.raises(UsageError, match="bind"):
         ShapesDataModule(num_train=4).setup("fit")
 

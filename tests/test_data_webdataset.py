@@ -56,7 +56,9 @@ def ids(batches):
 
 def test_an_epoch_of_equal_shards_visits_every_sample_once_and_the_next_in_another_order(shards):
     stream = loader(shards)
-    first, second = ids(stream), ids(stream)
+    first = ids(stream)
+    stream.sampler.set_epoch(1)  # as Lightning does
+    second = ids(stream)
     assert len(stream) == len(first) == 12
     assert len({one for batch in first for one in batch}) == 24
     assert sorted(sum(first, [])) == sorted(sum(second, []))  # noqa: RUF017
@@ -84,7 +86,9 @@ def test_a_stopped_run_goes_on_with_what_was_left(shards, workers, start):
     for left, batch in zip(rest, whole[start:], strict=True):
         assert left["input_ids"].tolist() == batch["input_ids"].tolist(), "the same caption is drawn"
     again = loader(shards, workers=workers, start=start)
-    list(again)
+    again.sampler.set_epoch(0)
+    assert ids(again) == ids(again), "looking at it doesn't move it"
+    again.sampler.set_epoch(1)
     assert ids(again) == ids(whole), "the next epoch is a whole one"
 
 
@@ -108,6 +112,45 @@ def test_evaluation_reads_every_sample_once(shards, workers, world):
             assert set(batch) == {"image_id", "image", "references", "caption"}
     assert len(seen) == len(set(seen)) == 24
     assert len(list(EvaluationShards(files(shards), Captioner(), limit=5))) == 5
+
+
+def validation(pattern, **options):
+    """Ids of the batches that each of some ranks validates on."""
+    world = options.pop("world", 1)
+    data = WebDatasetDataModule(val=str(pattern), **options)
+    data.bind(Captioner())
+    loaders = [data.val_dataloader() for _ in range(world)]
+    for rank, stream in enumerate(loaders):
+        stream.dataset.rank, stream.dataset.world_size = rank, world
+    return [ids(stream) for stream in loaders]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "world", "options"),
+    [([9], 2, {}), ([9], 4, {}), ([1], 3, {}), ([9, 1, 0], 2, {"num_workers": 3}), ([3], 2, {"num_workers": 2}),
+     ([0], 2, {}), ([9, 9], 2, {"limit_eval": 5, "num_workers": 2})],
+)  # fmt: skip
+def test_every_rank_validates_as_many_batches_and_every_sample_comes(tmp_path, sizes, world, options):
+    for number, size in enumerate(sizes):
+        samples = [(f"{number}_{n}", {"jpg": jpeg(), "txt": b"red"}) for n in range(size)]
+        shard(tmp_path / f"val-{number}.tar", samples)
+    ranks = validation(tmp_path / "val-*.tar", world=world, eval_batch_size=4, **options)
+    assert len({tuple(map(len, batches)) for batches in ranks}) == 1, "a rank with fewer would leave the others waiting"
+    seen = [one for batches in ranks for batch in batches for one in batch]
+    every = [f"{number}_{n}" for number, size in enumerate(sizes) for n in range(size)]
+    assert set(seen) == set(every[: options.get("limit_eval")])
+    assert len(seen) - len(set(seen)) < world * max(1, options.get("num_workers", 1))
+
+
+@pytest.mark.parametrize(("workers", "world"), [(0, 1), (2, 1), (0, 2), (2, 2)])
+def test_samples_of_one_name_are_refused(tmp_path, workers, world):
+    first, second = [("0", {"jpg": jpeg(), "txt": b"red"})], [("1", {"jpg": jpeg(), "txt": b"red"})]
+    shard(tmp_path / "val-0.tar", first)
+    shard(tmp_path / "val-1.tar", second + first)
+    with pytest.raises(
+        UsageError, match=r"val-1\.tar': a sample called '0' is in '.*val-0\.tar' already; .* its image"
+    ):
+        validation(tmp_path / "val-*.tar", num_workers=workers, world=world)
 
 
 def test_captions_may_lie_in_json(tmp_path):

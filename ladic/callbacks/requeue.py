@@ -123,7 +123,7 @@ class Requeue(Callback):
             self._save(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        # With an uneven last batch, ranks would not all ask: every rank has as many batches, by the sampler's padding.
+        # All ranks ask, since every one has as many batches: the sampler, or EvaluationShards, repeats what is last.
         if not trainer.sanity_checking and trainer.state.fn == "fit":
             wanted = self._agreed(trainer)
             if wanted > SAVE:

@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+import os
+import pickle
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import ladic.features.cache
 import ladic.features.writer
 from ladic.components import ConvEncoder, TimmEncoder
 from ladic.errors import UsageError
@@ -212,6 +215,43 @@ def test_broken_pictures_are_kept_by_name(tmp_path: Path, encoder: ConvEncoder) 
     assert not list(tmp_path.glob("*.broken.json"))
 
 
+def test_the_list_of_broken_pictures_is_whole_whoever_is_last(tmp_path: Path, encoder: ConvEncoder) -> None:
+    def writer() -> FeatureWriter:
+        return FeatureWriter(tmp_path, "train", IDS, begin_cache(tmp_path, manifest_of(encoder)), ROWS_OF_2)
+
+    def write(number: int, broken: dict[int, str] | None = None) -> None:
+        one.write(number, torch.zeros(len(one.range(number)), 2, 16, 8), broken)
+
+    one, other = writer(), writer()
+    write(1, {2: "broken", 3: "cut off"})
+    (tmp_path / "train-00001.npy").unlink()  # killed in between, and its pictures were mended
+    for number in range(4):
+        write(number, {6: "empty"} if number == 3 else None)
+    assert one.finish()
+    assert other.finish(), "it saw all files, and no part any more"
+    assert FeatureCache(tmp_path, "train").broken == {70: "empty"}
+    (tmp_path / "train-00000.npy").unlink()
+    one = writer()
+    write(0, {1: "gone"})
+    one = writer()  # killed before it could finish
+    assert not one.complete
+    assert one.finish()
+    assert FeatureCache(tmp_path, "train").broken == {20: "gone", 70: "empty"}
+    assert writer().complete
+
+
+def test_files_are_mapped_a_few_at_a_time(
+    tmp_path: Path, encoder: ConvEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, encoder, number_format="int8")
+    monkeypatch.setattr(ladic.features.cache, "MAPS", 2)
+    cache, before = FeatureCache(tmp_path, "train"), len(os.listdir("/proc/self/fd"))
+    for image_id in [*IDS, *IDS[::-1]]:
+        assert torch.isfinite(cache.tokens(image_id, view=1)).all()
+    assert len(os.listdir("/proc/self/fd")) - before <= 2
+    assert not pickle.loads(pickle.dumps(cache))._files
+
+
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_json(tmp_path / "a.json", {"é": 1})
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{"é": 1}\n'
@@ -227,6 +267,17 @@ def test_other_images_are_refused_or_start_the_split_again(tmp_path: Path, encod
         make(tmp_path, encoder, ids=IDS[:4])
     assert make(tmp_path, encoder, ids=IDS[:4], overwrite=True) == 2
     assert torch.equal(FeatureCache(tmp_path, "train").tokens(40), tokens_of(3, 0, encoder).half())
+
+
+def test_overwriting_makes_the_same_pictures_again(tmp_path: Path, encoder: ConvEncoder) -> None:
+    make(tmp_path, encoder)
+    make(tmp_path, encoder, split="val")
+    whole = contents(tmp_path)
+    file = tmp_path / "train-00001.npy"
+    file.write_bytes(file.read_bytes()[:-8] + b"damaged!")
+    assert make(tmp_path, encoder) == 0, "its size is right"
+    assert make(tmp_path, encoder, overwrite=True) == 4
+    assert contents(tmp_path) == whole
 
 
 @pytest.mark.parametrize("files", [1, 99])

@@ -92,12 +92,18 @@ def parse_options(argv: list[str]) -> Any:
     parser.add_argument("--num-workers", type=int, default=0, help="processes that load pictures")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     parser.add_argument("--file-megabytes", type=float, default=64, help="size of a file: a kill loses at most one")
-    parser.add_argument("--overwrite", action="store_true", help="remove a cache that something else made")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove what is there of the splits (of all, where something else made the cache) and begin anew, also "
+        "where a run was stopped: leave it out to go on",
+    )
     rank, world = of_job()
     parser.add_argument("--rank", type=int, default=rank, help="which of the processes this is (default: of the job)")
     parser.add_argument("--world-size", type=int, default=world, help="processes that share the work")
     parser.add_argument("overrides", nargs="*", help="flags for the configuration, after --")
     options = parser.parse_args(argv)
+    options.started = time.time()
     options.splits = options.splits.split(",")
     if not set(options.splits) <= {"train", "val", "test"}:
         raise UsageError(f"--splits {','.join(options.splits)}: accepted are train, val and test")
@@ -114,8 +120,11 @@ def parse_options(argv: list[str]) -> Any:
 
 
 def of_job() -> tuple[int, int]:
-    """Rank and number of processes that torchrun or SLURM gave; (0, 1) alone."""
-    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
+    """Rank and number of processes that torchrun or srun gave; (0, 1) alone.
+
+    A batch script, of which there is one, has its job's SLURM_NTASKS too; SLURM_STEP_NUM_TASKS is srun's.
+    """
+    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
         if os.environ.get(rank, "").isdigit() and os.environ.get(world, "").isdigit():
             return int(os.environ[rank]), int(os.environ[world])
     return 0, 1
@@ -132,15 +141,30 @@ def await_rank_zero(folder: Path, manifest: dict[str, Any], images: dict[str, st
     deadline = time.monotonic() + WAIT
     while True:
         indices = {split: read_index(folder, split) for split in images}
-        begun = {split: index["images"] for split, index in indices.items() if index is not None}
+        begun = {
+            split: index["images"]
+            for split, index in indices.items()
+            if index is not None and not (options.overwrite and of_before(folder / f"{split}.json", index, options))
+        }
         if read_manifest(folder) == {"version": FORMAT, **manifest} and begun == images:
             return
         if time.monotonic() > deadline:
             raise UsageError(
                 f"--rank {options.rank}: the process of rank 0 has not begun this cache in '{folder}' within {WAIT} s; "
                 "do all processes see the same folder, and is rank 0 alive?"
+                + " Where it began long before, leave --overwrite out here"
+                * options.overwrite
             )
         time.sleep(0.2)
+
+
+def of_before(file: Path, index: dict[str, Any], options: Any) -> bool:
+    """Whether an index is one that rank 0 has yet to remove: it began long ago, or this process's files are there."""
+    has_files = options.rank * index["rows_per_file"] < len(index["image_id"])
+    try:
+        return (index["complete"] and has_files) or file.stat().st_mtime < options.started - WAIT
+    except FileNotFoundError:  # at this moment
+        return True
 
 
 class CachingJob:

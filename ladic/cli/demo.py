@@ -65,7 +65,7 @@ def steps(config: Path, output: Path, overrides: list[str]) -> list[tuple[list[s
 
 TEXT = ["--steps=250", "--captions=20000", "--batch-size=128", "--length=32"]
 SPACE = ["--captions=10000", "--head-steps=200"]
-CACHE = ["--splits=train,val,test", "--overwrite"]
+CACHE = ["--splits=train,val,test"]
 
 
 def run(command: list[str]) -> None:

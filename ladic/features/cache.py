@@ -17,9 +17,12 @@ TOLERANCE = 0.05
 """Relative error up to which tokens count as the same. Tokens of another picture are off by 0.3 and more, those made
 on another device or in half precision by less than 0.02."""
 
+MAPS = 128
+"""Files of a split that are mapped at once; each takes a descriptor, of which a process often has 1024."""
+
 
 class FeatureCache:
-    """Cached image tokens of one split, read by image id; files are mapped when first needed, by every process itself.
+    """Cached image tokens of one split, read by image id; files are mapped when needed, by every process itself.
 
     Args:
         folder: written by ``ladic cache-features``.
@@ -127,9 +130,13 @@ class FeatureCache:
 
     def _array(self, number: int, ending: str) -> np.ndarray:
         name = f"{self.split}-{number:05d}{ending}"
-        if name not in self._files:
-            self._files[name] = np.load(self.folder / name, mmap_mode="r")
-        return self._files[name]
+        array = self._files.pop(name, None)
+        if array is None:
+            array = np.load(self.folder / name, mmap_mode="r")
+        self._files[name] = array  # the newest are last
+        for oldest in list(self._files)[:-MAPS]:
+            self._files.pop(oldest, None)
+        return array
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": {}}  # a map copied into a worker would be a copy of the file

@@ -78,11 +78,11 @@ def read_index(folder: Path, split: str) -> dict[str, Any] | None:
         UsageError: if it can't be read.
     """
     file = folder / f"{split}.json"
-    if not file.is_file():
-        return None
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         damaged = "" if {"images", "rows_per_file", "complete", "image_id"} <= content.keys() else "entries are missing"
+    except FileNotFoundError:
+        return None
     except (ValueError, AttributeError) as error:
         damaged = str(error)
     if damaged:
@@ -113,7 +113,7 @@ class FeatureWriter:
         image_ids: of all its pictures, in order.
         manifest: from ``begin_cache``.
         megabytes: size of a file.
-        overwrite: remove the split's files if they are of other pictures.
+        overwrite: remove the split's files, whatever is in them.
 
     Raises:
         UsageError: if files of other pictures are there.
@@ -133,19 +133,19 @@ class FeatureWriter:
         shape = (manifest["views"], manifest["num_tokens"], manifest["width"])
         bytes_each = int(np.prod(shape)) * STORED[manifest["format"]].itemsize
         rows = max(1, min(len(image_ids), int(megabytes * 2**20) // bytes_each))
+        if overwrite:  # the index last: as long as it is there, files of other pictures are refused
+            for file in [*folder.glob(f"{split}-*"), self.index]:
+                file.unlink(missing_ok=True)
         stored = read_index(folder, split)
         if stored is not None and stored["images"] != images_hash(image_ids):
-            if not overwrite:
-                raise UsageError(
-                    f"--output {folder}: its {split} has other pictures ({len(stored['image_id'])}, now "
-                    f"{len(image_ids)}); give another folder, or --overwrite to remove that split"
-                )
-            for file in [self.index, *folder.glob(f"{split}-*")]:
-                file.unlink()
-            stored = None
+            raise UsageError(
+                f"--output {folder}: its {split} has other pictures ({len(stored['image_id'])}, now "
+                f"{len(image_ids)}); give another folder, or --overwrite to remove that split"
+            )
         # The size of files is that of the run that began: bytes then don't hang on how often it was interrupted.
         self.rows: int = rows if stored is None else stored["rows_per_file"]
-        self.complete: bool = stored is not None and stored["complete"]
+        # A part that is left was not merged: its run was killed after it had made a lost file again.
+        self.complete: bool = stored is not None and stored["complete"] and not self._parts()
         if stored is None:
             self._record(complete=False)
 
@@ -175,8 +175,11 @@ class FeatureWriter:
         """
         assert len(tokens) == len(self.range(number))
         stored, scales = encode(tokens, self.manifest["format"])
+        part = self._file(number, ".broken.json")
         if broken:
-            write_json(self.folder / f"{self.split}-{number:05d}.broken.json", sorted(broken.items()))
+            write_json(part, sorted(broken.items()))
+        else:
+            part.unlink(missing_ok=True)  # of a run that was killed here; since then the pictures were mended
         if scales is not None:
             _save(self._file(number, ".scales.npy"), scales)
         _save(self._file(number), stored)  # last: its being there says that the others are
@@ -189,17 +192,23 @@ class FeatureWriter:
         """
         if self.missing():
             return False
-        parts = sorted(self.folder.glob(f"{self.split}-*.broken.json"))
-        if not self.complete:  # where a file was lost and made again, the index is there
-            broken: dict[int, str] = {}
-            try:
-                for part in parts:
-                    broken |= dict(json.loads(part.read_text(encoding="utf-8")))
-            except FileNotFoundError:  # another process was as fast, and has completed the split
-                return True
+        parts = self._parts()
+        # Only now: who completes a split removes its parts after that, so what is not among them is in the index.
+        stored = read_index(self.folder, self.split)
+        self.complete = stored is not None and stored["complete"]
+        broken: dict[int, str] = {}
+        try:
+            for part in parts:
+                broken |= dict(json.loads(part.read_text(encoding="utf-8")))
+        except FileNotFoundError:  # another process was as fast, and has completed the split
+            return True
+        if stored is None or not self.complete:
             error = None if encode_row is None else self._error(encode_row, broken)
             self._record(complete=True, broken=sorted(broken.items()), error=error)
             self.complete = True
+        elif broken:  # of a file that was lost and made again
+            broken |= dict(stored["broken"])
+            self._record(complete=True, broken=sorted(broken.items()), error=stored["relative_error"])
         for part in parts:
             part.unlink(missing_ok=True)
         return True
@@ -216,6 +225,10 @@ class FeatureWriter:
             factors = np.load(scales, mmap_mode="r")[place, 0] if self.manifest["format"] == "int8" else None
             errors.append(relative_error(decode(stored, factors, self.manifest["format"]), encode_row(row)))
         return {"pictures": len(errors), "mean": float(np.mean(errors)), "largest": float(np.max(errors))}
+
+    def _parts(self) -> list[Path]:
+        """Lists of broken pictures of single files, as long as they are not in the index."""
+        return sorted(self.folder.glob(f"{self.split}-*.broken.json"))
 
     def _file(self, number: int, ending: str = ".npy") -> Path:
         return self.folder / f"{self.split}-{number:05d}{ending}"

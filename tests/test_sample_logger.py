@@ -2,13 +2,17 @@
 
 import io
 import json
+import warnings
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 from tiny_run import error_line, tiny_config, write_config
 
-from ladic.callbacks.sample_logger import sample_figure, schedule_figure
+from ladic.callbacks.sample_logger import SampleLogger, sample_figure, schedule_figure
 from ladic.components import DDIMSampler, ShiftedSchedule
+from ladic.datamodules import WebDatasetDataModule
+from ladic.datamodules.images import BrokenImageError
 
 
 def test_tensorboard_gets_pictures_by_default(cli, tmp_path):
@@ -66,6 +70,37 @@ def test_the_samples_show_captions_and_references():
     shown = [axes.get_xlabel() for axes in figure.axes]
     assert shown == ["a red circle", "(empty)"]
     assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["a circle that is red", "nothing"]
+
+
+@pytest.mark.parametrize("data", [WebDatasetDataModule(val="x.tar"), SimpleNamespace(split=lambda _: NoPictures())])
+def test_data_without_pictures_is_told_once_and_ends_no_run(data):
+    trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False, loggers=[None], datamodule=data)
+    callback = SampleLogger()
+
+    def validate():
+        callback.on_validation_epoch_start(trainer, None)
+        outputs = {"image_id": ["a"], "captions": ["a red circle"]}
+        callback.on_validation_batch_end(trainer, None, outputs, {"references": [["a circle"]]})
+        callback.on_validation_epoch_end(trainer, None)
+
+    with pytest.warns(UserWarning, match="SampleLogger: no samples are drawn: .*(shards are streams|no such file)"):
+        validate()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        validate()
+
+
+class NoPictures:
+    """A split of which only the captions were brought along."""
+
+    def __len__(self):
+        return 1
+
+    def image_id(self, index):
+        return "a"
+
+    def image(self, index):
+        raise BrokenImageError("image 'a': no such file")
 
 
 def test_the_schedule_shows_the_samplers_times():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,8 @@ class SampleLogger(Callback):
     - ``trace``: the first picture's caption at every step (not where weights are sharded: one rank can't sample alone);
     - ``schedule``: once, signal and log SNR over time, with the times that the sampler visits.
 
-    The last two are of a latent diffusion alone; of another captioner only the samples are drawn.
+    The last two are of a latent diffusion alone; of another captioner only the samples are drawn. Where the split's
+    pictures can't be had (shards of a stream, cached tokens without pictures), the schedule is all.
 
     ``ladic fit`` adds this where a logger is named that shows pictures. In a CSV logger's folder they are PNG files.
 
@@ -39,7 +41,7 @@ class SampleLogger(Callback):
             raise UsageError(f"SampleLogger.num_samples={num_samples}: need at least 1")
         self.num_samples, self.trace = num_samples, trace
         self._rows: list[tuple[int | str, str, str]] = []
-        self._first: Any = None
+        self._told = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and trainer.loggers and hasattr(pl_module, "noise_schedule"):
@@ -47,7 +49,7 @@ class SampleLogger(Callback):
             self._log(trainer, "schedule", as_image(figure))
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._rows, self._first = [], None
+        self._rows = []
 
     def on_validation_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: LightningModule, outputs: CaptionOutput, batch: CaptionBatch, *_: Any
@@ -59,11 +61,8 @@ class SampleLogger(Callback):
         self._rows += list(rows)[: self.num_samples - len(self._rows)]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._rows or not trainer.loggers:
+        if not self._rows or not trainer.loggers or not (pictures := self._pictures(trainer)):
             return
-        source = trainer.datamodule.split("val")  # type: ignore[attr-defined]
-        places = {source.image_id(index): index for index in range(len(source))}
-        pictures = [source.image(places[image_id]) for image_id, _, _ in self._rows]
         self._log(trainer, "samples", as_image(sample_figure(pictures, self._rows)))
         if (
             self.trace
@@ -71,6 +70,18 @@ class SampleLogger(Callback):
             and isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
         ):
             self._log(trainer, "trace", traced(pl_module, pictures[0]))
+
+    def _pictures(self, trainer: Trainer) -> list[Image.Image]:
+        """Those of the rows; none, and a warning the first time, where the data can't give them."""
+        try:
+            source = trainer.datamodule.split("val")  # type: ignore[attr-defined]
+            places = {source.image_id(index): index for index in range(len(source))}
+            return [source.image(places[image_id]) for image_id, _, _ in self._rows]
+        except UsageError as error:  # validation itself went well without pictures: no reason to end the run
+            if not self._told:
+                warnings.warn(f"SampleLogger: no samples are drawn: {error}", stacklevel=2)
+            self._told = True
+            return []
 
     def _log(self, trainer: Trainer, name: str, image: Image.Image) -> None:
         for logger in trainer.loggers:

@@ -18,7 +18,7 @@ from tiny_run import error_line, picture
 from ladic.captioner import LatentDiffusionCaptioner
 from ladic.cli.serve import application, parse
 from ladic.errors import UsageError
-from ladic.serve.service import CaptionService, Limits, Settings
+from ladic.serve.service import MOST_PICTURES, CaptionService, Limits, Settings, TooLarge
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,50 @@ def test_settings_have_ends(values, message):
         Settings(**values)
 
 
+@pytest.mark.parametrize("kind", ["EPS", "PPM", "ICO"])
+def test_few_decoders_see_a_strangers_bytes(service, kind):
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(buffer, kind)
+    with pytest.raises(UsageError, match=r"not a picture; accepted are JPEG, PNG, WEBP.*: send the bytes of a JPEG"):
+        service.read(buffer.getvalue())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO"])
+def test_pictures_of_every_usual_kind_are_read(service, kind):
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(buffer, kind)
+    assert service.read(buffer.getvalue()).size == (40, 30)
+
+
+def test_few_pictures_are_in_memory_at_a_time(service):
+    held, most = [], []
+
+    def visit():
+        with service.opened(jpeg()) as image:
+            held.append(image)
+            most.append(len(held))
+            time.sleep(0.02)
+            held.remove(image)
+
+    threads = [threading.Thread(target=visit) for _ in range(3 * MOST_PICTURES)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 3 * MOST_PICTURES
+    assert 1 < max(most) <= MOST_PICTURES
+
+
+def test_a_file_is_weighed_before_it_is_read(service, tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    with service.opened(tmp_path / "a.jpg") as image:
+        assert image.size == (40, 30)
+    (tmp_path / "b.jpg").write_bytes(b"x" * 300_000)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
+    with pytest.raises(TooLarge, match=r"0\.3 MiB; accepted are 0\.2"), service.opened(tmp_path / "b.jpg"):
+        pass
+
+
 # The API.
 
 
@@ -144,7 +188,7 @@ def bomb():
     ("address", "body", "status", "message"),
     [
         ("/api/caption", b"", 400, "the body is empty"),
-        ("/api/caption", b"hello", 400, "not a picture that Pillow can read"),
+        ("/api/caption", b"hello", 400, "not a picture; accepted are JPEG"),
         ("/api/caption", jpeg()[:200], 400, "image: "),
         ("/api/caption", b"x" * 300_000, 413, "larger than the 0.2 MiB"),
         ("/api/caption", bomb(), 413, "4000 x 4000 pixels"),
@@ -181,18 +225,42 @@ def test_no_path_of_the_machine_can_be_read(client, tmp_path):
             event = {"data": [data, 2, 1, 1, 0], "fn_index": dependency["id"], "session_hash": "x"}
             for route in ("queue/join", "run/predict", f"call/{dependency['api_name']}"):
                 assert client.post(f"/gradio_api/{route}", json=event).status_code == 400, (route, path)
+    event["data"][0] = {"path": None, "url": "data:image/png;base64,AAAA"}  # gradio would decode it, past all limits
+    assert client.post("/gradio_api/queue/join", json=event).status_code == 400
 
 
-def test_what_was_uploaded_can_be_used(client):
-    """The way that the page goes: upload, join the queue, read the answer."""
-    (path,) = client.post("/gradio_api/upload", files={"files": ("a.jpg", jpeg(), "image/jpeg")}).json()
+def asked_of_page(client, content, seed=0):
+    """What the page shows of a picture, by its own way: upload, join the queue, read the answer."""
+    (path,) = client.post("/gradio_api/upload", files={"files": ("a.png", content, "image/png")}).json()
     config = client.get("/config").json()
     data = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    event = {"data": [data, 2, 1, 1, 0], "fn_index": config["dependencies"][0]["id"], "session_hash": "y"}
+    event = {"data": [data, 2, 1, 1, seed], "fn_index": config["dependencies"][0]["id"], "session_hash": "y"}
     assert client.post("/gradio_api/queue/join", json=event).status_code == 200
-    stream = client.get("/gradio_api/queue/data?session_hash=y").text
+    return client.get("/gradio_api/queue/data?session_hash=y").text
+
+
+@pytest.mark.parametrize("seed", [0, None])  # None: the field was cleared
+def test_what_was_uploaded_can_be_used(client, seed):
+    stream = asked_of_page(client, jpeg(), seed)
     assert '"success":true' in stream
     assert "ladic-caption" in stream
+
+
+def test_the_page_has_the_limits_of_the_api(client):
+    assert "4000 x 4000 pixels; accepted are 1 million" in asked_of_page(client, bomb())
+
+
+def test_the_page_reads_a_picture_as_the_api_does(client, monkeypatch):
+    """What is transparent is white for both."""
+    buffer = io.BytesIO()
+    Image.new("RGBA", (40, 30), (255, 0, 0, 0)).save(buffer, "PNG")
+    seen, caption = [], CaptionService.caption
+    monkeypatch.setattr(CaptionService, "caption", lambda own, *asked: seen.append(asked[0]) or caption(own, *asked))
+    asked_of_page(client, buffer.getvalue())
+    client.post("/api/caption", content=buffer.getvalue())
+    page, api = seen
+    assert page.mode == "RGB"
+    assert page.tobytes() == api.tobytes() == b"\xff" * 3600
 
 
 def test_an_upload_beyond_the_limit_is_refused(client):

@@ -91,7 +91,12 @@ def build_api(service: CaptionService, host: str = "127.0.0.1") -> FastAPI:
     async def answered(request: Request, work: Callable[[Image.Image], Response]) -> Response:
         """Reads the picture, and works in a thread."""
         data = await limited_body(request, service.limits.bytes)
-        return await run_in_threadpool(lambda: work(service.read(data)))
+
+        def run() -> Response:
+            with service.opened(data) as image:
+                return work(image)
+
+        return await run_in_threadpool(run)
 
     return app
 

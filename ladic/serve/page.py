@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -17,6 +18,9 @@ from ladic.trace_pictures import DROPPED, KEPT
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: nothing is told to anybody
 
 import gradio as gr
+
+KEPT_FOR = 3600
+"""Seconds after which an upload is removed; they are looked through as often."""
 
 CSS = """
 .ladic-caption{font-size:1.35rem;font-weight:600;line-height:1.35;margin:.2rem 0 .4rem}
@@ -36,11 +40,14 @@ def build_page(service: CaptionService) -> gr.Blocks:
     """The page of a service; with two models everything stands side by side."""
     names = list(service.models)
     own = service.defaults()
-    with gr.Blocks(title="LaDiC", analytics_enabled=False) as page:
+    with gr.Blocks(title="LaDiC", analytics_enabled=False, delete_cache=(KEPT_FOR, KEPT_FOR)) as page:
         gr.Markdown("# Captions by latent diffusion")
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
-                picture = gr.Image(type="pil", sources=["upload", "clipboard"], label="Picture", height=320)
+                # As a file: the service reads it, within its limits and as the API does, not gradio.
+                picture = gr.Image(
+                    type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Picture", height=320
+                )
                 steps = gr.Slider(1, MOST_STEPS, own["num_steps"], step=1, label="Steps")
                 guidance = gr.Slider(0, MOST_GUIDANCE, own["guidance_scale"], step=0.1, label="Guidance (1 is none)")
                 candidates = gr.Slider(1, MOST_CANDIDATES, own["num_candidates"], step=1, label="Candidates")
@@ -59,11 +66,12 @@ def build_page(service: CaptionService) -> gr.Blocks:
         settings = [steps, guidance, candidates, seed]
 
         def for_each(show: Callable[..., str]) -> Callable[..., list[str]]:
-            def run(image: Image.Image | None, *values: Any) -> list[str]:
-                if image is None:
+            def run(file: str | None, *values: Any) -> list[str]:
+                if file is None:
                     raise gr.Error("Drop a picture first.")
                 try:
-                    return [show(service, name, image, *values) for name in names]
+                    with service.opened(Path(file)) as image:
+                        return [show(service, name, image, *values) for name in names]
                 except UsageError as error:
                     raise gr.Error(str(error)) from error
 
@@ -83,7 +91,7 @@ def theme() -> gr.themes.Base:
     return gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
 
-def show_caption(service: CaptionService, model: str, image: Image.Image, *settings: float) -> str:
+def show_caption(service: CaptionService, model: str, image: Image.Image, *settings: Any) -> str:
     """The caption, the other candidates from best to worst, and what it cost."""
     found = service.caption(image, _settings(*settings), model)
     ranked = sorted(zip(found.scores, found.candidates, strict=True), key=lambda pair: -pair[0])
@@ -108,7 +116,7 @@ def show_filling(
     steps: float,
     guidance: float,
     candidates: float,
-    seed: float,
+    seed: float | None,
     template: str,
 ) -> str:
     """The template with what was filled in marked."""
@@ -123,7 +131,7 @@ def show_filling(
     )
 
 
-def show_film(service: CaptionService, model: str, image: Image.Image, *settings: float) -> str:
+def show_film(service: CaptionService, model: str, image: Image.Image, *settings: Any) -> str:
     """The making of a caption: its steps appear one after the other, words darker where the model is surer."""
     found = service.trace(image, _settings(*settings), model)
     rows = "".join(_step(step, number) for number, step in enumerate(found.steps))
@@ -144,8 +152,9 @@ def _step(step: TraceStep, number: int) -> str:
     return f'<li style="animation-delay:{0.3 * number:.1f}s"><small>{step.t:.2f}</small>{"".join(cells)}</li>'
 
 
-def _settings(steps: float, guidance: float, candidates: float, seed: float) -> Settings:
-    return Settings(int(steps), float(guidance), int(candidates), int(seed))
+def _settings(steps: float, guidance: float, candidates: float, seed: float | None) -> Settings:
+    """Of the page's fields; a seed that was cleared is the checkpoint's own."""
+    return Settings(int(steps), float(guidance), int(candidates), None if seed is None else int(seed))
 
 
 def _columns(names: list[str], kind: str) -> list[gr.HTML]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import io
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
@@ -19,6 +21,10 @@ from ladic.trace import Trace
 
 MOST_STEPS, MOST_CANDIDATES, MOST_GUIDANCE = 100, 32, 10.0
 LONGEST_TEMPLATE = 500  # characters
+MOST_PICTURES = 4  # in memory at a time; of 50 megapixels, each takes 150 MB and while it is decoded more
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""Of pictures: a stranger's bytes reach no other decoder of Pillow's, some of which start programs."""
 
 
 class TooLarge(UsageError):
@@ -79,6 +85,21 @@ class CaptionService:
         assert models
         self.models, self.limits = dict(models), limits
         self._turn = threading.Lock()
+        self._room = threading.BoundedSemaphore(MOST_PICTURES)
+
+    @contextmanager
+    def opened(self, picture: bytes | Path) -> Iterator[Image.Image]:
+        """A picture from its file, or the bytes of it, while it is worked on; others wait, undecoded, for room.
+
+        Raises:
+            TooLarge: if the file or the picture is.
+            UsageError: if it is no picture.
+        """
+        with self._room:
+            if isinstance(picture, Path):
+                self._check_size(picture.stat().st_size)
+                picture = picture.read_bytes()
+            yield self.read(picture)
 
     def read(self, data: bytes) -> Image.Image:
         """A picture from the bytes of its file.
@@ -87,10 +108,9 @@ class CaptionService:
             TooLarge: if the file or the picture is.
             UsageError: if it is no picture.
         """
-        if len(data) > self.limits.bytes:
-            raise TooLarge(f"image: {len(data) / 2**20:.1f} MiB; accepted are {self.limits.megabytes:g}")
+        self._check_size(len(data))
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 if image.width * image.height > 1e6 * self.limits.megapixels:
                     raise TooLarge(
                         f"image: {image.width} x {image.height} pixels; accepted are {self.limits.megapixels:g} million"
@@ -98,12 +118,16 @@ class CaptionService:
                 return as_rgb(image)
         except UnidentifiedImageError as error:
             raise UsageError(
-                "image: not a picture that Pillow can read; send the bytes of a JPEG, PNG or WebP file"
+                f"image: not a picture; accepted are {', '.join(FORMATS)}: send the bytes of a JPEG, PNG or WebP file"
             ) from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             if isinstance(error, UsageError):
                 raise
             raise UsageError(f"image: broken ({error})") from error
+
+    def _check_size(self, size: int) -> None:
+        if size > self.limits.bytes:
+            raise TooLarge(f"image: {size / 2**20:.1f} MiB; accepted are {self.limits.megabytes:g}")
 
     def caption(self, image: Image.Image, settings: Settings = Settings(), model: str | None = None) -> Caption:
         """The chosen caption, all candidates with their scores, and the network evaluations spent."""

@@ -52,12 +52,13 @@ class UploadsAlone:
         await self.app(scope, replay, send)
 
     def harmless(self, body: bytes) -> bool:
-        """Whether every path in an event is that of an upload, and no address is to be fetched."""
+        """Whether every path in an event is that of an upload, and no address is to be fetched or holds a picture."""
         try:
             event = json.loads(body or b"null")
         except (ValueError, RecursionError):
             return False
-        return all(self._uploaded(path) for path in _paths(event))
+        held = any(str(url).startswith("data:") for url in _named(event, "url"))  # gradio decodes it, whatever its size
+        return not held and all(self._uploaded(path) for path in _named(event, "path"))
 
     def _uploaded(self, path: Any) -> bool:
         if not isinstance(path, str):
@@ -65,14 +66,14 @@ class UploadsAlone:
         return Path(path).is_absolute() and Path(path).resolve().is_relative_to(self.folder)
 
 
-def _paths(value: Any) -> Iterator[Any]:
-    """What stands under "path" anywhere in a value."""
+def _named(value: Any, name: str) -> Iterator[Any]:
+    """What stands under a name anywhere in a value."""
     waiting = [value]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            if "path" in value:
-                yield value["path"]
+            if name in value:
+                yield value[name]
             waiting += value.values()
         elif isinstance(value, list):
             waiting += value

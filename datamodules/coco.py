@@ -61,7 +61,7 @@ class CocoDataModule(FilesDataModule):
                 records += read_coco(file, split if self.splits is not None else needed(split, file), content)
             else:
                 records += read_karpathy(file, content)
-        return records if self.splits is None else resplit(records, self.splits)
+        return records if self.splits is None else resplit(records, self.splits, numbered=True)
 
     def _files(self) -> Sequence[tuple[Path, str | None]]:
         """Files to read with the split that their names say."""
@@ -92,13 +92,18 @@ def needed(split: str | None, file: Path) -> str:
     return split
 
 
-def resplit(records: list[Record], splits: Path) -> list[Record]:
+def resplit(records: list[Record], splits: Path, numbered: bool) -> list[Record]:
     """Pictures with the splits of a list; those that it doesn't name are left out.
+
+    Args:
+        records: the pictures.
+        splits: the list, or the folder of lists.
+        numbered: whether a picture is known by a number, as in COCO and Visual Genome; else by its file's name.
 
     Raises:
         UsageError: if it names none of them.
     """
-    listed = read_splits(splits, numbered=True)
+    listed = read_splits(splits, numbered)
     kept = [
         Record(record.image_id, record.file, record.captions, listed[record.image_id])
         for record in records

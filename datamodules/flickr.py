@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ladic.datamodules.coco import resplit
 from ladic.datamodules.files import FilesDataModule
 from ladic.datamodules.readers.blip import read_blip
 from ladic.datamodules.readers.files import SPLITS
 from ladic.datamodules.readers.karpathy import read_karpathy
-from ladic.datamodules.readers.split_list import has_lists, read_splits
+from ladic.datamodules.readers.split_list import has_lists
 from ladic.datamodules.readers.token_file import read_token_file
 from ladic.datamodules.records import Record
 from ladic.errors import UsageError
@@ -33,8 +34,8 @@ class FlickrDataModule(FilesDataModule):
     Args:
         annotations: the file or folder of captions.
         images: the folder of pictures.
-        splits: for the original files: the folder of lists like ``Flickr_8k.trainImages.txt``, {"train": [names], …},
-            or Karpathy's file.
+        splits: which picture is of which split, whatever the annotations say: the folder of lists like
+            ``Flickr_8k.trainImages.txt``, {"train": [names], …}, or Karpathy's file.
         options: those of ``FilesDataModule`` and ``CaptionDataModule``.
 
     Raises:
@@ -52,24 +53,20 @@ class FlickrDataModule(FilesDataModule):
         self.splits = None if splits is None else Path(splits)
 
     def read(self) -> list[Record]:
-        path = self.annotations
+        path, splits = self.annotations, self.splits
         if path.is_dir():
             files = {file: re.fullmatch(rf"flickr\w*_({'|'.join(SPLITS)})\.json", file.name) for file in path.iterdir()}
             found = {file: SPLITS[match[1]] for file, match in sorted(files.items()) if match}
             if not found:
                 raise UsageError(f"data.annotations='{path}': none of the known files is in it; give {EXPECTED}")
-            return [record for file, split in found.items() for record in read_blip(file, split, numbered=False)]
-        if path.suffix == ".json":
-            return read_karpathy(path)
-        splits = self.splits or path.parent
-        if self.splits is None and not has_lists(splits):
-            raise UsageError(
-                f"data.annotations='{path}': it names no splits; give --data.splits=FOLDER with trainImages.txt, "
-                "devImages.txt and testImages.txt, or Karpathy's file"
-            )
-        listed = read_splits(splits, numbered=False)
-        return [
-            Record(record.image_id, record.file, record.captions, listed[record.image_id])
-            for record in read_token_file(path)
-            if record.image_id in listed
-        ]
+            records = [record for file, split in found.items() for record in read_blip(file, split, numbered=False)]
+        elif path.suffix == ".json":
+            records = read_karpathy(path)
+        else:
+            if splits is None and not has_lists(path.parent):
+                raise UsageError(
+                    f"data.annotations='{path}': it names no splits; give --data.splits=FOLDER with trainImages.txt, "
+                    "devImages.txt and testImages.txt, or Karpathy's file"
+                )
+            records, splits = read_token_file(path), splits or path.parent
+        return records if splits is None else resplit(records, splits, numbered=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,7 +37,7 @@ class StanfordParagraphDataModule(FilesDataModule):
     Args:
         annotations: the file or folder of paragraphs.
         images: the folder of pictures.
-        splits: the folder of the three lists.
+        splits: the folder of the three lists, which hold whatever the annotations' files are called.
         duplicates: what is done about a picture with several paragraphs: "first" keeps the first, "all" keeps them all
             as captions of the same picture.
         cleaning: as in ``FilesDataModule``; by default case and stops are kept.
@@ -64,28 +65,35 @@ class StanfordParagraphDataModule(FilesDataModule):
         self.splits, self.duplicates = None if splits is None else Path(splits), duplicates
 
     def read(self) -> list[Record]:
-        if self.annotations.is_dir():
-            files = {file: split_of(file) for file in sorted(self.annotations.glob("para_captions_*.json"))}
+        path, splits = self.annotations, self.splits
+        if path.is_dir():
+            files = {file: split_of(file) for file in sorted(path.glob("para_captions_*.json"))}
             found = {file: split for file, split in files.items() if split}
             if not found:
-                raise UsageError(f"data.annotations='{self.annotations}': no such file is in it; give {EXPECTED}")
-            return [record for file, split in found.items() for record in read_coco(file, split)]
-        content = load_json(self.annotations, "data.annotations", EXPECTED)
-        if isinstance(content, dict):
-            split = None if self.splits else needed(split_of(self.annotations), self.annotations)
-            records = read_coco(self.annotations, split, content)
-            return records if self.splits is None else resplit(records, self.splits)
-        records, further = read_paragraphs(self.annotations, self.duplicates, content)
+                raise UsageError(f"data.annotations='{path}': no such file is in it; give {EXPECTED}")
+            records, further = self._single(
+                [record for file, split in found.items() for record in read_coco(file, split)]
+            )
+        elif isinstance(content := load_json(path, "data.annotations", EXPECTED), dict):
+            records, further = self._single(read_coco(path, None if splits else needed(split_of(path), path), content))
+        else:
+            records, further = read_paragraphs(path, self.duplicates, content)
+            if splits is None and not has_lists(path.parent):
+                raise UsageError(
+                    f"data.annotations='{path}': it names no splits; give --data.splits=FOLDER with train_split.json, "
+                    "val_split.json and test_split.json"
+                )
+            splits = splits or path.parent
         if further and self.duplicates == "first":
             warnings.warn(
-                f"data.annotations='{self.annotations}': {further} paragraphs are of pictures that had one before; "
-                "the first stands (--data.duplicates=all keeps them)",
+                f"data.annotations='{path}': {further} paragraphs are of pictures that had one before; the first "
+                "stands (--data.duplicates=all keeps them)",
                 stacklevel=2,
             )
-        splits = self.splits or self.annotations.parent
-        if self.splits is None and not has_lists(splits):
-            raise UsageError(
-                f"data.annotations='{self.annotations}': it names no splits; give --data.splits=FOLDER with "
-                "train_split.json, val_split.json and test_split.json"
-            )
-        return resplit(records, splits)
+        return records if splits is None else resplit(records, splits, numbered=True)
+
+    def _single(self, records: list[Record]) -> tuple[list[Record], int]:
+        """The pictures as ``duplicates`` wants them, and how many paragraphs were of a picture that had one."""
+        further = sum(max(0, len(record.captions) - 1) for record in records)
+        most = 1 if self.duplicates == "first" else None
+        return [replace(record, captions=record.captions[:most]) for record in records], further

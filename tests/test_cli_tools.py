@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_run import NEWEST_WORDS, error_line, tiny_config, write_config
+from tiny_run import NEWEST_WORDS, error_line, karpathy_tree, tiny_config, write_config, write_json
 
 import ladic.cli.demo
 from ladic.captioner import LatentDiffusionCaptioner
@@ -77,6 +77,30 @@ def test_an_image_encoder_from_captions_loads_with_its_weights(cli, config, tmp_
     assert cli("fit", "-c", config, f"--model.image_encoder.weights={file}").code == 0
     again = LatentDiffusionCaptioner.load_from_checkpoint(tmp_path / "run").image_encoder
     assert torch.equal(again.positions, encoder.positions)
+
+
+def test_broken_pictures_are_left_out_of_what_is_fitted_on_the_rest(cli, tmp_path):
+    data = karpathy_tree(tmp_path)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    for number, entry in enumerate(content["images"]):  # phrases that are in some pictures
+        entry["sentences"] = [{"raw": ("a red dog", "a blue cat")[number % 2]}]
+    write_json(tmp_path / "dataset.json", content)
+    config = write_config(tmp_path, {**tiny_config(tmp_path), "data": data})
+    (tmp_path / "images" / "train_3.jpg").write_bytes(b"")
+    features, skip = tmp_path / "features", ["--", "--data.skip_broken=0.2"]
+    assert cli("cache-features", "-c", config, "--output", features, *skip).code == 0
+    commands = {
+        "pretrain-image": ["--steps=1", "--batch-size=8"],
+        "fit-phrases": ["--steps=1"],
+        "fit-words": ["--least=1"],
+    }
+    for name, few in commands.items():
+        words = [name, "-c", config, "--output", tmp_path / f"{name}.safetensors", *few]
+        for cached in [[]] if name == "pretrain-image" else [[], [f"--data.features={features}"]]:
+            with pytest.warns(UserWarning, match="1 of 8 pictures of train are broken .* they are left out"):
+                done = cli(*words, *skip, *cached)
+            assert done.code == 0, done.stderr
+            assert f"{name}: 7 pictures" in done.stdout
 
 
 def test_weights_that_do_not_fit_the_encoder(cli, config, tmp_path):

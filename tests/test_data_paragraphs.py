@@ -1,7 +1,10 @@
 """Stanford's paragraphs and Flickr's original files."""
 
+import json
+
 import pytest
 from data_trees import (
+    FLICKR,
     flickr_blip,
     flickr_pictures,
     flickr_tokens,
@@ -10,12 +13,18 @@ from data_trees import (
     stanford,
     stanford_as_coco,
 )
-from tiny_run import write_json
+from tiny_run import karpathy_entry, write_json
 
 from ladic.datamodules import FlickrDataModule, FolderDataModule, StanfordParagraphDataModule
 from ladic.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:data.annotations")
+
+
+def flickr_karpathy(folder):
+    """``dataset_flickr8k.json``."""
+    entries = [karpathy_entry(name, split) for split, names in FLICKR.items() for name in names]
+    return write_json(folder / "dataset_flickr8k.json", {"images": entries})
 
 
 def module(tmp_path, annotations, flat=False, **options):
@@ -43,6 +52,28 @@ def test_of_a_picture_that_comes_twice_the_first_paragraph_stands(tmp_path):
     assert data.source("train").captions(0) == [paragraph(2356347).strip(), "Another paragraph of the first picture."]
     with pytest.raises(UsageError, match=r"data\.duplicates='last': accepted are 'first' and 'all'"):
         module(tmp_path, stanford(tmp_path / "text"), duplicates="last")
+
+
+def test_of_a_picture_that_comes_twice_in_cocos_layout_too(tmp_path):
+    folder = stanford_as_coco(tmp_path / "text")
+    file = folder / "para_captions_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"].append({**content["annotations"][0], "id": 0, "caption": "Another one."})
+    write_json(file, content)
+    for annotations in (folder, file):
+        with pytest.warns(UserWarning, match="1 paragraphs are of pictures that had one before; the first stands"):
+            assert module(tmp_path, annotations).source("train").captions(0) == [paragraph(2356347).strip()]
+        both = module(tmp_path, annotations, duplicates="all").source("train")
+        assert both.captions(0) == [paragraph(2356347).strip(), "Another one."]
+
+
+@pytest.mark.parametrize("shape", [stanford, stanford_as_coco])
+def test_lists_that_are_given_hold(tmp_path, shape):
+    annotations = shape(tmp_path / "text")
+    lists = write_json(tmp_path / "lists.json", {"train": [2346802, 2414610], "val": [2356347]})
+    data = module(tmp_path, annotations, splits=str(lists))
+    assert data.counts() == {"train": 2, "val": 1}
+    assert data.source("val").image_id(0) == 2356347
 
 
 def test_the_lists_may_lie_elsewhere_and_are_asked_for(tmp_path):
@@ -103,6 +134,19 @@ def test_flickrs_other_files(tmp_path, shape, inside):
     assert [data.source("train").image_id(index) for index in range(2)] == ["1000_a.jpg", "1001_b.jpg"]
     assert data.source("test").captions(0) == [f"a dog says {n}" for n in range(5)]
     assert data.source("val").image(0).size == (40, 30)
+
+
+@pytest.mark.parametrize("shape", [flickr_tokens, flickr_blip, flickr_karpathy])
+def test_flickrs_lists_that_are_given_hold(tmp_path, shape):
+    lists = write_json(tmp_path / "lists.json", {"train": ["1003_d.jpg"], "test": ["images/1000_a.jpg", "1002_c.jpg"]})
+    images = flickr_pictures(tmp_path / "pictures")
+    data = FlickrDataModule(str(shape(tmp_path / "text")), str(images), splits=str(lists))
+    assert data.counts() == {"train": 1, "test": 2}
+    assert data.source("train").image_id(0) == "1003_d.jpg"
+    write_json(lists, {"train": ["gone.jpg"]})
+    data = FlickrDataModule(str(shape(tmp_path / "text")), str(images), splits=str(lists))
+    with pytest.raises(UsageError, match=r"none of its 1 images is in data\.annotations"):
+        data.source("train")
 
 
 @pytest.mark.parametrize(

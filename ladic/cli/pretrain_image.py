@@ -46,6 +46,7 @@ def main(argv: list[str]) -> None:
     from ladic.cli.lightning_cli import model_part, parse, spec_of
     from ladic.components import ImageEncoder
     from ladic.datamodules import CaptionDataModule
+    from ladic.datamodules.broken import without_broken
     from ladic.spec import build
 
     torch.manual_seed(options.seed)
@@ -53,7 +54,10 @@ def main(argv: list[str]) -> None:
     datamodule = build(spec_of(config.data), CaptionDataModule)
     fresh = {"weights": None, "frozen": False}
     encoder = build(model_part(config, "image_encoder"), ImageEncoder, fresh)
-    pretrain(encoder, datamodule.split("train"), options)
+    source = datamodule.split("train")
+    if datamodule.skip_broken:
+        source = without_broken(source, datamodule.skip_broken, None)
+    pretrain(encoder, source, options)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.half().contiguous() for name, value in encoder.state_dict().items()}
     save_file(tensors, options.output)

@@ -9,17 +9,25 @@ if TYPE_CHECKING:
 
 
 class TokenReader:
-    """Image tokens and captions of a split by row: out of the feature cache, or through the encoder."""
+    """Image tokens and captions of a split by row: out of the feature cache, or through the encoder.
+
+    Broken training pictures are left out as in training, up to ``data.skip_broken``.
+    """
 
     def __init__(self, datamodule: Any, encoder: Any, split: str) -> None:
+        from ladic.datamodules.broken import without_broken
         from ladic.features import FeatureCache, fingerprint
 
         self.source, self.encoder, self.split = datamodule.split(split), encoder, split
         self.cache = None
+        known = None
         if datamodule.features is not None:
             self.cache = FeatureCache(datamodule.features, split)
             ids = [self.source.image_id(index) for index in range(len(self.source))]
             self.cache.check(fingerprint(encoder, encoder.preprocess), ids)
+            known = self.cache.broken
+        if split == "train" and (datamodule.skip_broken or known):
+            self.source = without_broken(self.source, datamodule.skip_broken, None, known)
 
     def __len__(self) -> int:
         return len(self.source)

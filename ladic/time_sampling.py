@@ -25,7 +25,7 @@ class TimeSampling(Buildable, nn.Module, ABC):
         """Times in [0, 1] and the factor of each one's loss, None for 1, both (R,), from draws (R,) in [0, 1)."""
 
     def observe(self, t: Tensor, losses: Tensor) -> None:
-        """Takes note of what came out, (R,) each, of all ranks."""
+        """Takes note of what came out, (R,) each, of all ranks; a loss that is no number teaches nothing."""
 
 
 class UniformTimes(TimeSampling):
@@ -107,6 +107,8 @@ class LossAwareTimes(TimeSampling):
 
     @torch.no_grad()
     def observe(self, t: Tensor, losses: Tensor) -> None:
+        finite = t.isfinite() & losses.isfinite()  # one NaN would stay in every later probability, and in checkpoints
+        t, losses = t[finite], losses[finite]
         places = (t * self.bins).long().clamp(0, self.bins - 1).tolist()
         for place, loss in zip(places, losses.double().tolist(), strict=True):
             self.squares[place, int(self.seen[place]) % self.history] = loss**2

@@ -9,16 +9,19 @@ import signal
 import subprocess
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning import Callback
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from tiny_run import error_line, tiny_config, write_config
 
 from ladic.callbacks import evaluation
 from ladic.checkpoint_io import AtomicCheckpointIO
 from ladic.checkpoints import find_checkpoint, newest_checkpoint, read_checkpoint
 from ladic.cli import lightning_cli
+from ladic.cli.bad_days import prepared
 from ladic.errors import UsageError
 from ladic.slurm import requeue, slurm_job, was_preempted
 
@@ -151,6 +154,27 @@ def test_a_job_that_is_asked_to_go_before_its_first_step_goes_after_it(cli, tmp_
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)) == before
 
 
+@pytest.mark.parametrize("launched", [False, True])
+def test_ranks_under_torchrun_in_a_job_are_torchruns(monkeypatch, launched):
+    for name, value in {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "x", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    if launched:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+
+    class Cli:
+        config_init = None
+
+        def trainer(self, plugins, **_):
+            self.plugins = plugins
+            raise StopIteration
+
+    cli = Cli()
+    options = {"trainer": SimpleNamespace(get=lambda _: None, strategy="auto"), "log_to": []}
+    with pytest.raises(StopIteration):
+        prepared(cli.trainer, lambda _, name: options[name])
+    assert any(isinstance(plugin, SLURMEnvironment) for plugin in cli.plugins) is not launched
+
+
 def test_auto_begins_where_there_is_nothing_and_passes_over_what_is_broken(cli, tmp_path, trained):
     folder = tmp_path / "run"
     assert newest_checkpoint(folder) is None
@@ -186,6 +210,19 @@ def test_the_plan_is_told_and_the_learning_rate_scaled(cli, tmp_path, rule, rate
     assert f"peak learning rate {rate}" in line
     (state,) = read_checkpoint(tmp_path / "run")["optimizer_states"]
     assert {group["initial_lr"] for group in state["param_groups"]} == {float(rate.split()[0])}
+
+
+def test_the_rate_is_that_of_the_global_batch_where_a_run_goes_on_with_another(cli, tmp_path):
+    words = ["fit", "-c", write_config(tmp_path), "--scale-lr=linear", "--model.lr_schedule.shape=constant"]
+    words += ["--model.lr_schedule.warmup=0.5", "--trainer.max_epochs=4", "--trainer.max_steps"]
+    assert cli(*words, 1).code == 0
+    done = cli(*words, 2, "--ckpt_path=auto", "--trainer.accumulate_grad_batches=2")
+    assert done.code == 0, done.stderr
+    assert "peak learning rate 0.002 (x2, linear)" in done.stdout
+    stored = read_checkpoint(tmp_path / "run")
+    rates = [(group["initial_lr"], group["lr"]) for group in stored["optimizer_states"][0]["param_groups"]]
+    assert set(rates) == {(0.002, 0.002)}
+    assert set(stored["lr_schedulers"][0]["base_lrs"]) == {0.002}
 
 
 def test_a_step_that_is_no_number_stops_the_run_and_names_its_samples(cli, tmp_path):

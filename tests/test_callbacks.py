@@ -13,7 +13,7 @@ from tiny_run import error_line, tiny_config, write_config
 
 import ladic.callbacks.evaluation
 import ladic.metrics.scoring
-from ladic.callbacks import CaptionEvaluation
+from ladic.callbacks import CaptionEvaluation, TruthEvaluation
 from ladic.callbacks.evaluation import TEST_METRICS
 from ladic.errors import UsageError
 from ladic.metrics.functional.jars import Unavailable
@@ -181,20 +181,46 @@ def rank(number, folder):
     dist.destroy_process_group()
 
 
-def test_all_ranks_log_the_same_and_hear_of_a_failure(tmp_path):
+def in_ranks(work, folder):
+    """Two forked processes."""
     context = multiprocessing.get_context("fork")
-    ranks = [context.Process(target=rank, args=(number, str(tmp_path)), daemon=True) for number in range(2)]
+    ranks = [context.Process(target=work, args=(number, str(folder)), daemon=True) for number in range(2)]
     for process in ranks:
         process.start()
     for process in ranks:
         process.join(timeout=60)
         assert process.exitcode == 0  # None: it hangs
+
+
+def test_all_ranks_log_the_same_and_hear_of_a_failure(tmp_path):
+    in_ranks(rank, tmp_path)
     first, second = (json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2))
     alone = score_captions(dict(enumerate(CAPTIONS)), dict(enumerate(REFERENCES)), ("bleu", "cider"))
     assert first["logged"] == second["logged"]
     assert first["logged"] == pytest.approx({f"val/{name}": value for name, value in alone.corpus.items()}, rel=1e-6)
     assert first["error"] == "OSError: no space left"
     assert second["error"] == "RuntimeError: scoring failed on rank 0: OSError: no space left"
+
+
+def truths(number, folder):
+    """Of three pictures for two ranks: the sampler hands out the first one twice."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=2)
+    verdicts = {0: (True, 1, 1), 1: (False, 0, 3), 2: (False, 2, 4)}
+    names = ("wholly_true", "objects_named", "objects_total")
+    data = SimpleNamespace(truth=lambda _, i, __: SimpleNamespace(**dict(zip(names, verdicts[i], strict=True))))
+    trainer, module, callback = SimpleNamespace(datamodule=data), FakeModule(), TruthEvaluation()
+    callback.on_test_epoch_start(trainer, module)
+    for image_id in [0, 2] if number == 0 else [1, 0]:
+        callback.on_test_batch_end(trainer, module, {"image_id": [image_id], "captions": [CAPTIONS[image_id]]}, {})
+    callback.on_test_epoch_end(trainer, module)
+    Path(folder, f"{number}.json").write_text(json.dumps(module.logged))
+    dist.destroy_process_group()
+
+
+def test_truth_is_a_share_of_all_ranks_objects_and_of_each_picture_once(tmp_path):
+    in_ranks(truths, tmp_path)
+    logged = [read(tmp_path, str(number)) for number in range(2)]
+    assert logged[0] == logged[1] == pytest.approx({"test/wholly_true": 1 / 3, "test/objects_named": 3 / 8})
 
 
 def test_the_files_of_one_process(tmp_path):

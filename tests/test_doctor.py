@@ -96,6 +96,9 @@ def test_a_job_that_does_not_fit_the_trainer(monkeypatch):
     assert found["trainer.num_nodes"].text == "1, but the job has 2: give that"
     assert found["trainer.devices"].text == "4, but the job has 2 tasks a node: give that"
     assert place() == (3, 4, "10.0.0.1", 16234)
+    for name, value in {"RANK": "5", "WORLD_SIZE": "8", "MASTER_PORT": "29501"}.items():  # torchrun in its tasks
+        monkeypatch.setenv(name, value)
+    assert place() == (5, 8, "10.0.0.1", 29501)
 
 
 def test_tasks_asked_for_in_a_way_that_lightning_refuses(monkeypatch):

@@ -120,6 +120,17 @@ def test_importance_sampling_keeps_the_mean_and_lowers_the_variance() -> None:
     assert float(weighted.var()) < 0.1 * float(plain.var())
 
 
+def test_a_loss_that_is_no_number_teaches_nothing() -> None:
+    sampling = trained_times()
+    before = {name: value.clone() for name, value in sampling.state_dict().items()}
+    nan, inf = float("nan"), float("inf")
+    sampling.observe(torch.tensor([0.5, 0.5, nan]), torch.tensor([nan, inf, 1.0]))
+    assert all(torch.equal(value, before[name]) for name, value in sampling.state_dict().items())
+    sampling.observe(torch.tensor([0.5, 0.5]), torch.tensor([nan, 1.0]))  # the rest of its batch still does
+    assert sampling.seen.sum() == before["seen"].sum() + 1
+    assert sampling.times(torch.rand(9))[0].isfinite().all()
+
+
 def test_what_was_learned_is_in_the_state_dict() -> None:
     sampling = trained_times()
     again = LossAwareTimes(bins=20, history=5)

@@ -29,6 +29,7 @@ class BatchPlan(Callback):
         if base_batch_size is not None and base_batch_size < 1:
             raise UsageError(f"base_batch_size={base_batch_size}: need at least 1")
         self.scale_lr, self.base_batch_size = scale_lr, base_batch_size
+        self._rates: list[dict[str, float]] = []  # scaled, by name, of each parameter group
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit" or self.scale_lr == "none":
@@ -38,9 +39,11 @@ class BatchPlan(Callback):
         def scaled(groups: Any) -> Any:
             """The model's own optimiser; its schedule then starts from the scaled rates."""
             optimizer = build(groups)  # type: ignore[operator]
+            self._rates = []
             for group in optimizer.param_groups:
-                for name in [name for name in group if name == "lr" or name.endswith("_lr")]:
-                    group[name] *= factor
+                names = [name for name in group if name == "lr" or name.endswith("_lr")]
+                self._rates.append({name: factor * group[name] for name in names})
+                group.update(self._rates[-1])
             return optimizer
 
         pl_module.optimizer = scaled  # type: ignore[assignment]
@@ -51,8 +54,20 @@ class BatchPlan(Callback):
         return {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[self.scale_lr]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._rates:
+            self.hold(trainer)
         if trainer.is_global_zero:
             print(self.line(trainer), flush=True)
+
+    def hold(self, trainer: Trainer) -> None:
+        """Scaled rates for those of a checkpoint, which another global batch may have had; schedules go on."""
+        for schedule in (config.scheduler for config in trainer.lr_scheduler_configs):
+            groups = schedule.optimizer.param_groups
+            for group, rates in zip(groups, self._rates, strict=True):
+                before, peak = group["initial_lr"], rates["lr"]
+                if before and before != peak:
+                    group.update({**rates, "lr": group["lr"] * peak / before, "initial_lr": peak})
+            schedule.base_lrs = [group["initial_lr"] for group in groups]
 
     def line(self, trainer: Trainer) -> str:
         """The plan in one line."""

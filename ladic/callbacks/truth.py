@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 
 from ladic.errors import UsageError
+from ladic.metrics.caption_store import CaptionStore
 from ladic.types import CaptionBatch, CaptionOutput
 
 
@@ -19,17 +19,17 @@ class TruthEvaluation(Callback):
     """
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
+        self.store = CaptionStore()  # by image, not summed: a sampler hands some pictures to two ranks
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not hasattr(trainer.datamodule, "truth"):  # type: ignore[attr-defined]
             raise UsageError("trainer.callbacks: TruthEvaluation needs data that can check captions: ShapesDataModule")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.counts.clear()
+        self.store = CaptionStore()
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.counts.clear()
+        self.store = CaptionStore()
 
     def on_validation_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: LightningModule, outputs: CaptionOutput, batch: CaptionBatch, *_: Any
@@ -48,16 +48,17 @@ class TruthEvaluation(Callback):
         self._log(pl_module, "test")
 
     def _count(self, trainer: Trainer, split: str, outputs: CaptionOutput) -> None:
-        for image_id, caption in zip(outputs["image_id"], outputs["captions"], strict=True):
-            verdict = trainer.datamodule.truth(split, image_id, caption)  # type: ignore[attr-defined]
-            self.counts.update(
-                captions=1, true=verdict.wholly_true, named=verdict.objects_named, objects=verdict.objects_total
-            )
+        ids, captions = outputs["image_id"], outputs["captions"]
+        verdicts = [trainer.datamodule.truth(split, *pair) for pair in zip(ids, captions, strict=True)]  # type: ignore[attr-defined]
+        counts = [
+            {"true": float(one.wholly_true), "named": one.objects_named, "objects": one.objects_total}
+            for one in verdicts
+        ]
+        self.store.add(ids, captions, [[]] * len(captions), counts)
 
     def _log(self, pl_module: LightningModule, split: str) -> None:
-        counts = self.counts
-        shares = {
-            f"{split}/wholly_true": torch.tensor(counts["true"] / max(1, counts["captions"])),
-            f"{split}/objects_named": torch.tensor(counts["named"] / max(1, counts["objects"])),
-        }
-        pl_module.log_dict(shares, sync_dist=True, batch_size=max(1, counts["captions"]))
+        counts = self.store.gather().numbers.values()
+        true, named, objects = (sum(each[name] for each in counts) for name in ("true", "named", "objects"))
+        shares = {"wholly_true": true / max(1, len(counts)), "objects_named": named / max(1, objects)}
+        # Every rank has gathered the same, so that nothing is averaged over them.
+        pl_module.log_dict({f"{split}/{name}": torch.tensor(share) for name, share in shares.items()})

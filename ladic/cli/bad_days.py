@@ -10,7 +10,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from ladic.callbacks import (
@@ -87,7 +87,9 @@ def prepared(
     plugins = list(given) if isinstance(given, list) else [given]
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(AtomicCheckpointIO())
-    if SLURMEnvironment.detect() and not any(isinstance(plugin, SLURMEnvironment) for plugin in plugins):
+    # Under torchrun inside a job the ranks are torchrun's, which Lightning sees by itself.
+    tasks = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    if tasks and not any(isinstance(plugin, SLURMEnvironment) for plugin in plugins):
         plugins.append(slurm_environment())  # `Requeue` saves at a step boundary instead
     root = option(config, "trainer").get("default_root_dir")
     loggers = chosen_loggers(option(config, "trainer").get("logger"), option(config, "log_to"), root)

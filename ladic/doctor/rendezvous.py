@@ -23,19 +23,19 @@ class Place(NamedTuple):
 
 
 def place() -> Place:
-    """From SLURM's variables, or torchrun's.
+    """From torchrun's variables, which may itself be a task of SLURM's, or SLURM's.
 
     Raises:
         UsageError: where there are neither.
     """
     environment = os.environ
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        address, port = environment.get("MASTER_ADDR", "127.0.0.1"), int(environment.get("MASTER_PORT", "29500"))
+        return Place(int(environment["RANK"]), int(environment["WORLD_SIZE"]), address, port)
     if "SLURM_PROCID" in environment and "SLURM_NTASKS" in environment:
         found = slurm_environment()
         rank, world = int(environment["SLURM_PROCID"]), int(environment["SLURM_NTASKS"])
         return Place(rank, world, found.main_address, found.main_port)
-    if "RANK" in environment and "WORLD_SIZE" in environment:
-        address, port = environment.get("MASTER_ADDR", "127.0.0.1"), int(environment.get("MASTER_PORT", "29500"))
-        return Place(int(environment["RANK"]), int(environment["WORLD_SIZE"]), address, port)
     raise UsageError(
         "--ranks: start one process a rank, `srun ladic doctor --ranks` or `torchrun … -m ladic doctor --ranks`"
     )
@@ -69,13 +69,15 @@ def rank_findings(timeout: float) -> list[Finding]:
     if absent:
         if here.rank == 0:
             time.sleep(2)  # the store is in this process: the others are still asking it
-        told = ", ".join(f"rank {rank} on {host_of_rank(rank) or 'an unknown host'}" for rank in absent)
+        tasks = "RANK" not in os.environ  # torchrun's ranks are no tasks of SLURM's
+        named = {rank: host_of_rank(rank) if tasks else None for rank in absent}
+        told = ", ".join(f"rank {rank} on {host or 'an unknown host'}" for rank, host in named.items())
         return [Finding(name, "bad", f"no answer within {timeout:g} s from {told}")]
     hosts = {store.get(f"here/{rank}").decode() for rank in range(here.world_size)}
     gpu = torch.cuda.is_available()
     backend = "nccl" if gpu else "gloo"
     if gpu:
-        torch.cuda.set_device(int(os.environ.get("SLURM_LOCALID", os.environ.get("LOCAL_RANK", "0"))))
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))))
     try:
         dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.world_size, timeout=limit)
         numbers = torch.full((2**18,), float(here.rank + 1), device="cuda" if gpu else "cpu")

@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+import timm
 import torch
 import yaml
 from data_trees import coco_karpathy, coco_pictures, genome_pictures, stanford
 from released_state import tiny_state, write_vocabulary
+from safetensors.torch import save_file
 from tiny_run import picture, write_json
 
 from ladic.sweep import running
@@ -214,11 +216,20 @@ def run_ladic(words: list[str], ladic: Callable[[list[str]], int]) -> None:
         return
     cut = words.index("--") if "--" in words else len(words)
     full = [*words[:cut], *extra.split(), *words[cut:]]
-    full = [word for word in full if word != "--model.image_encoder.pretrained=true"]  # nothing is downloaded
+    full = [random_weights(full) if word == "--model.image_encoder.pretrained=true" else word for word in full]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "Popen", partial(Here, ladic))
         code = ladic(full)
     assert code == 0, f"`ladic {' '.join(full)}` ended with {code}"
+
+
+def random_weights(words: list[str]) -> str:
+    """The flag for a file of them, for an encoder's published ones: nothing is downloaded, and they are its own too."""
+    (name,) = (word.partition("=")[2] for word in words if word.startswith("--model.image_encoder.model_name="))
+    file = Path(f"{name}.safetensors")
+    if not file.is_file():
+        save_file(timm.create_model(name, num_classes=0).state_dict(), file)
+    return f"--model.image_encoder.checkpoint_path={file}"
 
 
 class Here:

@@ -311,9 +311,7 @@ def test_small_posterior_variance_is_ddim_with_eta_1() -> None:
 
 
 @pytest.mark.parametrize("factor", [1.0, 2.0, 0.5])
-@pytest.mark.parametrize(
-    "sampler", [DDIMSampler(), DDIMSampler(eta=0.5), DDIMSampler(eta=1.0), AncestralSampler(), RenoiseSampler()]
-)
+@pytest.mark.parametrize("sampler", [DDIMSampler(), DDIMSampler(eta=0.5), AncestralSampler(), RenoiseSampler()])
 def test_a_step_leaves_the_noise_that_the_schedule_has(sampler: Sampler, factor: float) -> None:
     """From x_t = sqrt(a_t) x0 + sigma_t eps a step to s has the mean and variance of the process at s."""
     schedule = DilatedSchedule(CosineSchedule(), sampling=factor)
@@ -321,9 +319,8 @@ def test_a_step_leaves_the_noise_that_the_schedule_has(sampler: Sampler, factor:
     x0, impulse = torch.full((3, 1, 1), 2.0), torch.tensor([0.0, 1.0, 0.0]).view(3, 1, 1)
     x_t = schedule.add_noise(x0, t, impulse)  # one row without noise, one with that of x_t, one with the draw's
     x_s = sampler.step(x_t, x0, t, s, schedule, lambda: impulse.roll(1, 0)).flatten()
-    assert x_s[0].item() == pytest.approx(2 * schedule.alpha_bar(s)[0].sqrt().item(), rel=1e-5)
-    spread = (x_s[1:] - x_s[0]).square().sum().sqrt()
-    assert spread.item() == pytest.approx(schedule.sigma(s)[0].item(), rel=1e-5)
+    torch.testing.assert_close(x_s[0], 2 * schedule.alpha_bar(s)[0].sqrt())
+    torch.testing.assert_close((x_s[1:] - x_s[0]).norm(), schedule.sigma(s)[0])
 
 
 def test_large_variance_is_right_for_standard_normal_data() -> None:

@@ -181,6 +181,8 @@ class EvaluationShards(IterableDataset[dict[str, Any]]):
             position += 1
         if 0 < position % self.world_size <= self.rank:
             yield {**self._item(sample, shard), "names": names}
+        elif names:  # no picture any more
+            yield {"names": names}
 
     def _item(self, sample: Sample, shard: str) -> dict[str, Any]:
         captions = captions_of(sample, shard)
@@ -197,7 +199,7 @@ class EvaluationLoader(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         shards: dict[str, str] = {}
-        for names, batch in super().__iter__():
+        for names, batch in super().__iter__():  # no batch beside a worker's last names
             for name, shard in names:
                 if name in shards:
                     raise UsageError(
@@ -205,14 +207,16 @@ class EvaluationLoader(DataLoader[Any]):
                         "its image id, so give each a name of its own"
                     )
                 shards[name] = shard
-            yield batch
+            if batch is not None:
+                yield batch
 
 
 class CollateNamed(Collate):
     """A batch, and beside it the names that its items tell."""
 
     def __call__(self, items: list[dict[str, Any]]) -> Any:
-        return [name for item in items for name in item["names"]], super().__call__(items)
+        pictures = [item for item in items if "image" in item]
+        return [name for item in items for name in item["names"]], super().__call__(pictures) if pictures else None
 
 
 def samples_of(shard: str) -> Iterator[Sample]:

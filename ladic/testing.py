@@ -153,6 +153,10 @@ def check_denoiser(denoiser: Denoiser, cond_width: int, num_tokens: int = 5) -> 
     torch.testing.assert_close(with_image, x0.repeat_interleave(2, dim=0), atol=1e-4, rtol=1e-3)
     null_alone = denoiser(twice, times, null.expand(4), None)
     torch.testing.assert_close(without_image, null_alone, atol=1e-4, rtol=1e-3)
+    if denoiser.shares_context:  # as no image is given then
+        equal = denoiser.context(tokens[:, :1].expand_as(tokens))
+        one = denoiser(x_t, t, denoiser.context(tokens[:, :1]), None)
+        torch.testing.assert_close(one, denoiser(x_t, t, equal, None), atol=1e-4, rtol=1e-3)
     denoiser.train()
     denoiser(x_t, t, denoiser.context(tokens), x0.detach()).square().sum().backward()
     without = [name for name, p in denoiser.named_parameters() if p.requires_grad and p.grad is None]

@@ -117,12 +117,16 @@ def test_evaluation_reads_every_sample_once(shards, workers, world):
 def validation(pattern, **options):
     """Ids of the batches that each of some ranks validates on."""
     world = options.pop("world", 1)
-    data = WebDatasetDataModule(val=str(pattern), **options)
+    return [ids(loader_of(rank, world, val=str(pattern), **options)) for rank in range(world)]
+
+
+def loader_of(rank, world, **options):
+    """One rank's validation."""
+    data = WebDatasetDataModule(**options)
     data.bind(Captioner())
-    loaders = [data.val_dataloader() for _ in range(world)]
-    for rank, stream in enumerate(loaders):
-        stream.dataset.rank, stream.dataset.world_size = rank, world
-    return [ids(stream) for stream in loaders]
+    stream = data.val_dataloader()
+    stream.dataset.rank, stream.dataset.world_size = rank, world
+    return stream
 
 
 @pytest.mark.parametrize(
@@ -144,13 +148,15 @@ def test_every_rank_validates_as_many_batches_and_every_sample_comes(tmp_path, s
 
 @pytest.mark.parametrize(("workers", "world"), [(0, 1), (2, 1), (0, 2), (2, 2)])
 def test_samples_of_one_name_are_refused(tmp_path, workers, world):
-    first, second = [("0", {"jpg": jpeg(), "txt": b"red"})], [("1", {"jpg": jpeg(), "txt": b"red"})]
-    shard(tmp_path / "val-0.tar", first)
-    shard(tmp_path / "val-1.tar", second + first)
-    with pytest.raises(
-        UsageError, match=r"val-1\.tar': a sample called '0' is in '.*val-0\.tar' already; .* its image"
-    ):
-        validation(tmp_path / "val-*.tar", num_workers=workers, world=world)
+    samples = [(name, {"jpg": jpeg(), "txt": b"red"}) for name in "0120"]
+    shard(tmp_path / "val-0.tar", samples[:1])
+    shard(tmp_path / "val-1.tar", samples[1:])
+    for rank in range(world):  # each by itself: the others would wait for one that knows of nothing
+        loader = loader_of(rank, world, val=str(tmp_path / "val-*.tar"), num_workers=workers)
+        with pytest.raises(
+            UsageError, match=r"val-1\.tar': a sample called '0' is in '.*val-0\.tar' already; .* its image"
+        ):
+            ids(loader)
 
 
 def test_captions_may_lie_in_json(tmp_path):

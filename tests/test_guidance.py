@@ -17,6 +17,8 @@ from ladic.testing import tiny_text_space
 class Counting(CrossAttentionDenoiser):
     """Notes the rows of every pass and how often a context was made."""
 
+    shares_context = True
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(width=32, length=12, cond_width=6, hidden_width=16, num_heads=2, num_layers=1, **kwargs)
         self.rows: list[int] = []
@@ -132,6 +134,27 @@ def test_shared_contexts_say_what_a_row_for_every_latent_says(
         with_image = network(x_t, t, context.repeat(candidates), x0_prev)
         without = network(x_t, t, network.context(read).expand(rows), x0_prev)
         torch.testing.assert_close(guided, 2 * with_image - without, atol=1e-5, rtol=1e-4)
+
+
+def test_who_has_a_forward_of_its_own_shares_only_if_it_says_so() -> None:
+    """One that was written for a row of the context for every latent would read other images."""
+
+    class Own(CrossAttentionDenoiser):
+        def forward(self, *given: Any) -> Tensor:
+            return super().forward(*given)
+
+    class Named(Counting):
+        pass
+
+    assert CrossAttentionDenoiser.shares_context
+    assert Named.shares_context
+    assert not Own.shares_context
+
+
+def test_every_weight_has_a_gradient_where_there_is_one_token(network: Counting) -> None:
+    x_t, x0_prev, _, _ = parts(network)
+    network(x_t, torch.full((3,), 0.4), network.context(torch.randn(3, 1, 6)), x0_prev).sum().backward()
+    assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
 
 
 @torch.no_grad()

@@ -28,6 +28,9 @@ class Scored(LightningModule):
     def validation_step(self, *_: Any) -> None:
         self.log("val/score", self.scores[self.current_epoch])
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["ladic"] = {"format": 2}
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), 0.1)
 
@@ -83,5 +86,26 @@ def test_a_run_from_anothers_checkpoint_writes_into_its_own_folder(tmp_path: Pat
     assert other.best_model_score == pytest.approx(0.1)
     assert (tmp_path / "two") in Path(other.best_model_path).parents
     assert len(list((tmp_path / "one").rglob("*.ckpt"))) == 2
+    shutil.copytree(tmp_path / "one", tmp_path / "both/one")
+    (theirs,) = (tmp_path / "both").rglob("epoch=1-step=2.ckpt")
+    sitting(tmp_path / "both", 3, first.last_model_path)
+    assert theirs.is_file(), "a namesake of another run's best is left alone"
     chosen = sitting(tmp_path / "one", 3, first.last_model_path, dirpath=tmp_path / "chosen")
     assert Path(chosen.last_model_path).parent == tmp_path / "chosen", "a folder that was named is taken"
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_branch_from_an_earlier_checkpoint_leaves_the_later_ones_alone(tmp_path: Path) -> None:
+    first = sitting(tmp_path, 5, save_top_k=2)
+    kept = {file: file.read_bytes() for file in tmp_path.rglob("*.ckpt")}
+    assert [file.name for file in sorted(kept)] == ["epoch=1-step=2.ckpt", "epoch=4-step=5.ckpt", "last.ckpt"]
+    branch = sitting(tmp_path, 3, str(min(kept)), save_top_k=2)
+    assert Path(branch.last_model_path).parent != Path(first.last_model_path).parent
+    assert {file: file.read_bytes() for file in kept} == kept
+
+
+def test_one_that_goes_on_from_its_best_which_is_its_last_writes_no_second_last(tmp_path: Path) -> None:
+    first = sitting(tmp_path, 2)
+    again = sitting(tmp_path, 3, first.best_model_path)
+    assert again.last_model_path == first.last_model_path
+    assert len(list(tmp_path.rglob("last*.ckpt"))) == 1

@@ -103,6 +103,8 @@ def learn(captioner: LatentDiffusionCaptioner, steps: int) -> list[float]:
 class Watching(CrossAttentionDenoiser):
     """Notes the image tokens and estimates it is given."""
 
+    shares_context = True
+
     def __init__(self, *, width: int, length: int, cond_width: int) -> None:
         super().__init__(width=width, length=length, cond_width=cond_width, **SMALL)
         self.tokens: list[Tensor] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -61,8 +61,14 @@ class Denoiser(Buildable, nn.Module, ABC):
     width: int
     length: int
     shares_context: bool = False
-    """Whether ``forward`` takes one context for several latents in a row, those of an image, and a ``Context.null``.
-    Other denoisers are given a row of the context for every latent, which costs memory."""
+    """Whether ``forward`` takes one context for several latents in a row, those of an image, and a ``Context.null``,
+    which is of one token where all tokens of no image are equal. Other denoisers are given a row of the context for
+    every latent, which costs memory. Not inherited by a class with a ``forward`` of its own, which has to say so."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "forward" in vars(cls) and "shares_context" not in vars(cls):
+            cls.shares_context = False
 
     def context_of_candidates(self, context: Context, times: int) -> Context:
         """What ``forward`` is given where every image has ``times`` latents in a row."""

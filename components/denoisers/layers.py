@@ -62,10 +62,11 @@ class Attention(nn.Module):
         """(R, L, width) from queries x (R, L, width) and keys and values of B rows, R a multiple of B.
 
         Rows in a row read the same keys, as the beam of an image and its candidates do, without copies of these. A
-        single key is all that there is to read, whatever the query: then nothing depends on x.
+        single key is all that there is to read, whatever the query: then nothing depends on x. (Where gradients are
+        wanted the query takes part, whose own is zero: ranks expect every weight to have one.)
         """
         rows, images = x.shape[0], key.shape[0]  # not len(), which would fix the number in an exported graph
-        if key.shape[2] == 1 and not (self.training and self.dropout):
+        if key.shape[2] == 1 and not torch.is_grad_enabled():
             read = self.out(value.transpose(1, 2).flatten(2))
             return read.repeat_interleave(rows // images, dim=0).expand(x.shape)
         if rows == images:

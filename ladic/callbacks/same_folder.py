@@ -8,6 +8,8 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from ladic.checkpoints import newest_checkpoint, read_checkpoint
+
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 """Of a ``ModelCheckpoint``'s state."""
 
@@ -16,8 +18,8 @@ class SameFolder(Callback):
     """A ``ModelCheckpoint`` without a ``dirpath`` goes on in the folder that it had when the run was stopped.
 
     Lightning gives every sitting a folder of its own (``logs/version_N/checkpoints``), and one whose folder has changed
-    forgets what was best before: the first validation after the stop would be the best of the run. A run that goes on
-    from another run's checkpoint, in a folder of its own, begins anew.
+    forgets what was best before: the first validation after the stop would be the best of the run. What goes on from
+    another run's checkpoint, or from one that is not its run's newest, is a run of its own and has a folder of its own.
 
     ``ladic fit`` adds this by itself.
     """
@@ -36,29 +38,49 @@ class SameFolder(Callback):
         states = checkpoint.get("callbacks", {})
         for callback in self._free:
             state = states.get(callback.state_key)
-            folder = trainer.strategy.broadcast(_folder(state, Path(trainer.default_root_dir)) if state else None)
+            if not state or not trainer.ckpt_path:
+                continue
+            found = _folder(state["dirpath"], Path(trainer.ckpt_path), Path(trainer.default_root_dir))
+            folder = trainer.strategy.broadcast(None if found is None else str(found))
             if folder is not None:
-                states[callback.state_key] = _moved(state, folder)
+                last = Path(folder) / f"{callback.CHECKPOINT_NAME_LAST}{callback.FILE_EXTENSION}"
+                states[callback.state_key] = _moved(state, folder, str(last) if last.is_file() else "")
                 callback.dirpath = folder
 
 
-def _folder(state: dict[str, Any], root: Path) -> str | None:
-    """Where the checkpoints of a state are now; None if not in the run's folder."""
-    root, before = root.resolve(), Path(state["dirpath"])
-    if before.is_dir() and root in before.resolve().parents:
-        return str(before)
-    # The run's folder may have been moved.
-    found = sorted(root.rglob(Path(state["best_model_path"]).name)) if state["best_model_path"] else []
-    return str(found[-1].parent) if found else None
+def _folder(before: str, loaded: Path, root: Path) -> Path | None:
+    """Where the checkpoints of a run are now that goes on from one of them; None where it becomes another run.
+
+    Args:
+        before: their folder when that one was saved.
+        loaded: the checkpoint.
+        root: the run's folder, which may have been moved.
+    """
+    root, parts = root.resolve(), Path(before).parts
+    if root not in loaded.resolve().parents:
+        return None
+    found = next((folder for at in range(len(parts)) if (folder := root / Path(*parts[at:])).is_dir()), None)
+    if found is None or root not in found.resolve().parents:
+        return None
+    newest = newest_checkpoint(found)
+    behind = newest is not None and _step(newest) > _step(loaded)
+    return None if behind else found
 
 
-def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
+def _step(checkpoint: Path) -> int:
+    return int(read_checkpoint(checkpoint, "meta").get("global_step", 0))
+
+
+def _moved(state: dict[str, Any], folder: str, last: str) -> dict[str, Any]:
+    """The state with its files in a folder; ``last`` is the file that stands for the run's last checkpoint there."""
+
     def path(before: str) -> str:
         return str(Path(folder) / Path(before).name) if before else before
 
     return {
         **state,
         **{name: path(state[name]) for name in PATHS},
+        "last_model_path": path(state["last_model_path"]) or last,  # the best is saved before it is known
         "dirpath": folder,
         "best_k_models": {path(before): score for before, score in state["best_k_models"].items()},
     }

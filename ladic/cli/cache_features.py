@@ -53,11 +53,9 @@ def main(argv: list[str]) -> None:
     ids = {split: [source.image_id(index) for index in range(len(source))] for split, source in sources.items()}
     if options.rank:
         await_rank_zero(options.output, manifest, {split: images_hash(own) for split, own in ids.items()}, options)
-    manifest = begin_cache(options.output, manifest, options.overwrite and not options.rank)
+    manifest = begin_cache(options.output, manifest, options.overwrite)
     writers = {
-        split: FeatureWriter(
-            options.output, split, own, manifest, options.file_megabytes, options.overwrite and not options.rank
-        )
+        split: FeatureWriter(options.output, split, own, manifest, options.file_megabytes, options.overwrite)
         for split, own in ids.items()
     }
     encoder = on_device(encoder, options.device)
@@ -96,14 +94,13 @@ def parse_options(argv: list[str]) -> Any:
         "--overwrite",
         action="store_true",
         help="remove what is there of the splits (of all, where something else made the cache) and begin anew, also "
-        "where a run was stopped: leave it out to go on",
+        "where a run was stopped: leave it out to go on; for one process alone",
     )
     rank, world = of_job()
     parser.add_argument("--rank", type=int, default=rank, help="which of the processes this is (default: of the job)")
     parser.add_argument("--world-size", type=int, default=world, help="processes that share the work")
     parser.add_argument("overrides", nargs="*", help="flags for the configuration, after --")
     options = parser.parse_args(argv)
-    options.started = time.time()
     options.splits = options.splits.split(",")
     if not set(options.splits) <= {"train", "val", "test"}:
         raise UsageError(f"--splits {','.join(options.splits)}: accepted are train, val and test")
@@ -113,6 +110,11 @@ def parse_options(argv: list[str]) -> Any:
     if not 0 <= options.rank < options.world_size:
         raise UsageError(
             f"--rank {options.rank}: with --world-size {options.world_size}, 0 to {options.world_size - 1}"
+        )
+    if options.overwrite and options.world_size > 1:
+        raise UsageError(
+            f"--overwrite: not with {options.world_size} processes, which would remove each other's files; remove "
+            f"'{options.output}' first and leave --overwrite out"
         )
     if options.num_workers < 0 or not options.file_megabytes > 0:
         raise UsageError(f"--num-workers {options.num_workers}, --file-megabytes {options.file_megabytes:g}: too small")
@@ -141,30 +143,15 @@ def await_rank_zero(folder: Path, manifest: dict[str, Any], images: dict[str, st
     deadline = time.monotonic() + WAIT
     while True:
         indices = {split: read_index(folder, split) for split in images}
-        begun = {
-            split: index["images"]
-            for split, index in indices.items()
-            if index is not None and not (options.overwrite and of_before(folder / f"{split}.json", index, options))
-        }
+        begun = {split: index["images"] for split, index in indices.items() if index is not None}
         if read_manifest(folder) == {"version": FORMAT, **manifest} and begun == images:
             return
         if time.monotonic() > deadline:
             raise UsageError(
                 f"--rank {options.rank}: the process of rank 0 has not begun this cache in '{folder}' within {WAIT} s; "
                 "do all processes see the same folder, and is rank 0 alive?"
-                + " Where it began long before, leave --overwrite out here"
-                * options.overwrite
             )
         time.sleep(0.2)
-
-
-def of_before(file: Path, index: dict[str, Any], options: Any) -> bool:
-    """Whether an index is one that rank 0 has yet to remove: it began long ago, or this process's files are there."""
-    has_files = options.rank * index["rows_per_file"] < len(index["image_id"])
-    try:
-        return (index["complete"] and has_files) or file.stat().st_mtime < options.started - WAIT
-    except FileNotFoundError:  # at this moment
-        return True
 
 
 class CachingJob:

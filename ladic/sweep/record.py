@@ -124,15 +124,18 @@ def alone(file: Path, waiting: Callable[[], None] | None = None) -> Iterator[int
     Args:
         file: made if need be; what stands in it is of no matter.
         waiting: called again and again while another process has it; what it raises ends the waiting. Without, nobody
-            waits.
+            waits longer than a process takes that only looks (``is_busy``).
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as handle:
+        looks = 2
         while not _locked(handle):
-            if waiting is None:
+            looks -= 1
+            if waiting is not None:
+                waiting()
+            elif not looks:
                 yield None
                 return
-            waiting()
             time.sleep(0.2)  # flock that waits would go on waiting after a signal
         yield handle.fileno()
 

@@ -121,7 +121,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ladic.callbacks": (
         (
             *BASE, *PLAIN, "ladic.components", "ladic.features", "ladic.captioner", "ladic.captioner_base",
-            "ladic.metrics", "ladic.callbacks",
+            "ladic.metrics", "ladic.callbacks", "ladic.checkpoints",
             "ladic.trace_pictures",
             "ladic.slurm",
         ),

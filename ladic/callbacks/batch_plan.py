@@ -63,6 +63,8 @@ class BatchPlan(Callback):
         """Scaled rates for those of a checkpoint, which another global batch may have had; schedules go on."""
         for schedule in (config.scheduler for config in trainer.lr_scheduler_configs):
             groups = schedule.optimizer.param_groups
+            if any("initial_lr" not in group for group in groups):
+                continue  # one that goes by a score, and has no peak
             for group, rates in zip(groups, self._rates, strict=True):
                 before, peak = group["initial_lr"], rates["lr"]
                 if before and before != peak:

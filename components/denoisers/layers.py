@@ -69,8 +69,6 @@ class Attention(nn.Module):
         if key.shape[2] == 1 and not torch.is_grad_enabled():
             read = self.out(value.transpose(1, 2).flatten(2))
             return read.repeat_interleave(rows // images, dim=0).expand(x.shape)
-        if rows == images:
-            return self(x, key, value)
         return self(x.reshape(images, -1, x.shape[-1]), key, value).view(x.shape)
 
     def _split(self, x: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ladic.components import Context, CrossAttentionDenoiser, DDIMSampler, PrefixDenoiser
+from ladic.components import Context, CosineSchedule, CrossAttentionDenoiser, DDIMSampler, Denoiser, PrefixDenoiser
 from ladic.errors import UsageError
+from ladic.generation import Generation, generate
 from ladic.guidance import ClassifierFreeGuidance, GuidedDenoiser
 from ladic.testing import tiny_text_space
 
@@ -47,6 +48,21 @@ def parts(network: Counting, rows: int = 3) -> tuple[Tensor, Tensor, Context, Co
     x_t, x0_prev = (torch.randn(rows, 12, 32, generator=generator) for _ in range(2))
     context = network.context(torch.randn(rows, 5, 6, generator=generator))
     return x_t, x0_prev, context, network.context(torch.randn(1, 5, 6, generator=generator))
+
+
+def three_candidates(network: Denoiser, steps: int) -> Generation:
+    """Of each of two images, guided in the second half."""
+    return generate(
+        torch.randn(2, 5, 6),
+        network.context(torch.zeros(1, 5, 6)),
+        ["a", "b"],
+        denoiser=network,
+        latent_space=tiny_text_space(),
+        schedule=CosineSchedule(),
+        sampler=DDIMSampler(steps),
+        guidance=ClassifierFreeGuidance(2.0, start=0.5),
+        num_candidates=3,
+    )
 
 
 @pytest.mark.parametrize("w", [-1.0, 0.5, 1.0, 3.0])
@@ -159,9 +175,6 @@ def test_every_weight_has_a_gradient_where_there_is_one_token(network: Counting)
 
 @torch.no_grad()
 def test_denoisers_that_do_not_share_are_given_a_row_for_every_latent() -> None:
-    from ladic.components import CosineSchedule
-    from ladic.generation import generate
-
     class Apart(PrefixDenoiser):
         def forward(self, x_t: Tensor, t: Tensor, context: Context, x0_prev: Tensor | None = None) -> Tensor:
             seen.append((len(x_t), len(context), len(context.null)))
@@ -169,36 +182,13 @@ def test_denoisers_that_do_not_share_are_given_a_row_for_every_latent() -> None:
 
     seen: list[tuple[int, int, int]] = []
     network = Apart(width=32, length=12, cond_width=6, hidden_width=16, num_heads=2, num_layers=1).eval()
-    generate(
-        torch.randn(2, 5, 6),
-        network.context(torch.zeros(1, 5, 6)),
-        ["a", "b"],
-        denoiser=network,
-        latent_space=tiny_text_space(),
-        schedule=CosineSchedule(),
-        sampler=DDIMSampler(2),
-        guidance=ClassifierFreeGuidance(2.0, start=0.5),
-        num_candidates=3,
-    )
+    three_candidates(network, 2)
     assert seen == [(6, 6, 0), (12, 12, 0)]
 
 
 @torch.no_grad()
 def test_contexts_are_made_once_for_all_steps_and_candidates(network: Counting) -> None:
-    from ladic.components import CosineSchedule
-    from ladic.generation import generate
-
-    result = generate(
-        torch.randn(2, 5, 6),
-        network.context(torch.zeros(1, 5, 6)),
-        ["a", "b"],
-        denoiser=network,
-        latent_space=tiny_text_space(),
-        schedule=CosineSchedule(),
-        sampler=DDIMSampler(4),
-        guidance=ClassifierFreeGuidance(2.0, start=0.5),
-        num_candidates=3,
-    )
+    result = three_candidates(network, 4)
     assert network.contexts == [1, 2], "the null image once, the images once, whatever the steps and candidates"
     assert network.rows == [6, 6, 12, 12], "one pass for each of 6 candidates, doubled from t = 0.5 on"
     assert result.nfe == 6

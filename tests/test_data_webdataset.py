@@ -31,13 +31,17 @@ def shard(path, samples):
     return str(path)
 
 
+def training_shards(folder, number):
+    """So many shards of four samples, in a folder; the folder."""
+    for each in range(number):
+        samples = [(f"s{each}_{n}", {"jpg": jpeg(), "txt": b"red circle\ngreen square\n"}) for n in range(4)]
+        shard(folder / f"train-{each}.tar", samples)
+    return folder
+
+
 @pytest.fixture
 def shards(tmp_path):
-    """Six shards of four samples."""
-    for number in range(6):
-        samples = [(f"s{number}_{n}", {"jpg": jpeg(), "txt": b"red circle\ngreen square\n"}) for n in range(4)]
-        shard(tmp_path / f"train-{number}.tar", samples)
-    return tmp_path
+    return training_shards(tmp_path, 6)
 
 
 def files(folder):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from test_data_base import Captioner
-from test_data_webdataset import jpeg, shard
+from test_data_webdataset import training_shards
 from tiny_run import karpathy_data, karpathy_tree
 
 from ladic.callbacks.requeue import Requeue
@@ -50,10 +50,7 @@ class SaveAt(Callback):
 
 @pytest.fixture
 def shards(tmp_path):
-    for number in range(4):
-        samples = [(f"s{number}_{n}", {"jpg": jpeg(), "txt": b"red circle\ngreen square\n"}) for n in range(4)]
-        shard(tmp_path / f"train-{number}.tar", samples)
-    return tmp_path
+    return training_shards(tmp_path, 4)
 
 
 def fit(data, save, limit, ckpt_path=None):

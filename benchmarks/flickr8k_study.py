@@ -13,11 +13,9 @@ from pathlib import Path
 
 from benchmarks.figures import plot
 from benchmarks.pages import publish, table
-from benchmarks.studies import examples, finished, firsts, head, scores, texts
+from benchmarks.studies import cider_of, examples, finished, firsts, head, scores, texts
 from ladic.metrics.functional.bootstrap import mean_of, paired_bootstrap
 from ladic.metrics.functional.by_length import bleu_by_length
-from ladic.metrics.functional.cider import DocumentFrequencies, cider_d
-from ladic.metrics.functional.ngrams import FloatArray
 from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize_all
 from ladic.plots import sweep_figure
 from ladic.sweep import Sweep
@@ -85,13 +83,6 @@ def against(results: Sequence[Result]) -> list[str]:
         "",
         *table(["row", "seed", "difference", "95 %"], shown),
     ]
-
-
-def cider_of(result: Result) -> FloatArray:
-    """CIDEr-D of each picture, in the order of their ids."""
-    captions, references = texts(result)
-    tokenised = [ptb_tokenize_all(each) for each in references]
-    return cider_d(ptb_tokenize_all(captions), tokenised, DocumentFrequencies.from_references(tokenised)).per_image
 
 
 def by_length(results: Sequence[Result], file: Path) -> list[str]:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.pages import RESULTS, table
+from ladic.metrics.functional.cider import DocumentFrequencies, cider_d
+from ladic.metrics.functional.ngrams import FloatArray
+from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize_all
 from ladic.sweep import Sweep, read_sweep
 from ladic.sweep.results import Result, about, cell, gather
 
@@ -17,14 +20,15 @@ SHOWN = {"seconds_per_image": "s a picture", "nfe_per_image": "NFE", "trained_pa
 PICTURES = 5
 
 
-def finished(doc: str, name: str) -> tuple[argparse.Namespace, Sweep, list[Result]]:
-    """Options of the command ``python -m benchmarks.NAME``, the sweep of that name, and its finished runs.
+def finished(doc: str, name: str, command: str | None = None) -> tuple[argparse.Namespace, Sweep, list[Result]]:
+    """Options of the command ``python -m benchmarks.COMMAND``, the sweep of that name, and its finished runs.
 
     Args:
         doc: of the benchmark.
-        name: of the benchmark, of its sweep and of its page.
+        name: of its sweep and of its page.
+        command: of the benchmark, where that isn't the name.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{command or name}", description=doc.splitlines()[0])
     parser.add_argument("--sweep", type=Path, default=Path(f"configs/study/{name}.yaml"))
     parser.add_argument("--output", help="as `ladic sweep` was given it")
     parser.add_argument("--minutes", type=float, help="likewise")
@@ -45,14 +49,14 @@ def finished(doc: str, name: str) -> tuple[argparse.Namespace, Sweep, list[Resul
     return options, sweep, results
 
 
-def head(title: str, name: str, options: argparse.Namespace, sweep: Sweep, results: Sequence[Result]) -> list[str]:
+def head(title: str, command: str, options: argparse.Namespace, sweep: Sweep, results: Sequence[Result]) -> list[str]:
     """The first lines of a page, up to what the numbers say."""
     flags = {flag: getattr(options, flag) for flag in ("output", "minutes", "flags")}
     given = "".join(f" --{flag}={shlex.quote(f'{value}')}" for flag, value in flags.items() if value is not None)
     return [
         f"# {options.title or title}",
         "",
-        f"Made by `python -m benchmarks.{name}{given}` after `ladic sweep {options.sweep}{given}`;",
+        f"Made by `python -m benchmarks.{command}{given}` after `ladic sweep {options.sweep}{given}`;",
         "one row alone: the same sweep with `--only ROW`. What a row is stands in that file.",
         "",
         *about(sweep, len(sweep.runs()), results),
@@ -78,6 +82,13 @@ def texts(result: Result) -> tuple[list[str], list[list[str]]]:
     captions = named(result)
     references = json.loads((result.run.folder / "references_test.json").read_text())
     return list(captions.values()), [references[str(name)] for name in captions]
+
+
+def cider_of(result: Result) -> FloatArray:
+    """CIDEr-D of each picture, in the order of their ids."""
+    captions, references = texts(result)
+    tokenised = [ptb_tokenize_all(each) for each in references]
+    return cider_d(ptb_tokenize_all(captions), tokenised, DocumentFrequencies.from_references(tokenised)).per_image
 
 
 def named(result: Result) -> dict[int | str, str]:

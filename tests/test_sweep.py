@@ -314,6 +314,10 @@ def test_a_row_that_tests_the_weights_of_another(swept, cli, tmp_path):
     assert table["two", "1"]["minutes"] == table["ddim", "1"]["minutes"]
 
 
+def score_of(run):
+    return json.loads((run / "scores_test.json").read_text())["scores"]["CIDEr-D"]
+
+
 def test_the_page_of_a_study_is_made_of_its_runs(swept, tmp_path, monkeypatch):
     from benchmarks import flickr8k_study  # not above: runs by hand import this file from elsewhere
 
@@ -328,8 +332,7 @@ def test_the_page_of_a_study_is_made_of_its_runs(swept, tmp_path, monkeypatch):
     page = (tmp_path / "page.md").read_text()
     assert "4 of 6 runs are finished; seeds 0, 1" in page
     assert "\nNobody wins.\n" in page
-    facts = [json.loads((folder / f"out/ddim/seed-{seed}/scores_test.json").read_text())["scores"] for seed in (0, 1)]
-    mean = np.mean([each["CIDEr-D"] for each in facts])
+    mean = np.mean([score_of(folder / f"out/ddim/seed-{seed}") for seed in (0, 1)])
     (line,) = [line for line in page.splitlines() if line.startswith("| ddim | 2 |")]
     assert line.split(" | ")[2].startswith(f"{mean:.4f} ± ")
     captions = json.loads((folder / "out/renoise/seed-0/results_test.json").read_text())
@@ -339,6 +342,30 @@ def test_the_page_of_a_study_is_made_of_its_runs(swept, tmp_path, monkeypatch):
     for figure in ("page_training.png", "page_lengths.png"):
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
         assert f"]({figure})" in page
+
+
+def test_the_page_of_single_changes_tells_how_far_each_is_from_the_first_row(swept, tmp_path, monkeypatch):
+    from benchmarks import switches
+
+    folder, _ = swept
+    (tmp_path / "words.md").write_text("Nobody wins.\n")
+    words = ["--sweep", str(folder / "study.yaml"), "--page", str(tmp_path / "page.md")]
+    monkeypatch.setattr(sys, "argv", ["switches", "tables_study", *words, "--words", str(tmp_path / "words.md")])
+    switches.main()
+    page = (tmp_path / "page.md").read_text()
+    assert "Made by `python -m benchmarks.switches tables_study`" in page
+    means = {
+        row: np.mean([score_of(folder / f"out/{row}/seed-{seed}") for seed in (0, 1)]) for row in ("ddim", "renoise")
+    }
+    (line,) = [line for line in page.splitlines() if re.match(r"\| renoise \| [+-]", line)]
+    _, _, difference, interval, what, _ = line.split("|")
+    assert float(difference) == pytest.approx(means["renoise"] - means["ddim"], abs=6e-5)
+    low, high = map(float, interval.split(" to "))
+    assert low <= float(difference) <= high
+    assert what.strip() == "`sampler=RenoiseSampler`, `sampler.num_steps=3`"
+    monkeypatch.setattr(sys, "argv", ["switches", "flickr8k_study"])
+    with pytest.raises(SystemExit, match="name a study first: ablation_study or tables_study"):
+        switches.main()
 
 
 def test_the_page_of_paragraphs_tells_what_is_true_by_length(swept, tmp_path, monkeypatch):

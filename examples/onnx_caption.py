@@ -3,8 +3,9 @@
     python examples/onnx_caption.py EXPORTED photo.jpg [MORE.jpg …] [--seed 0]
 
 The loop is deterministic DDIM (Song et al. 2020) with classifier-free guidance and self-conditioning, at the times and
-with the alpha_bar of the model that was exported. NumPy draws other noise than torch for a seed, so captions differ
-from `ladic caption` as they do between two seeds.
+with the alpha_bar of the model that was exported; each position gets its likeliest word. A model's own sampler,
+rounding, candidates and selector are not in the files, so that `ladic caption` says something else, and better where
+they help.
 """
 
 from __future__ import annotations
@@ -43,10 +44,16 @@ class OnnxCaptioner:
         return {f"context_{number}": value for number, value in enumerate(found)}
 
     def pixels(self, file: str | Path) -> np.ndarray:
-        """(3, size, size) as the encoder wants them: squashed to a square, standardised."""
+        """(3, size, size) as the encoder wants them: squashed to a square or cut out of the middle, standardised."""
         wanted = self.facts["image"]
-        side = (wanted["size"], wanted["size"])
-        picture = Image.open(file).convert("RGB").resize(side, RESAMPLING[wanted["interpolation"]])
+        picture, size = Image.open(file).convert("RGB"), wanted["size"]
+        sides = (size, size)
+        if wanted["resize"] == "crop":  # scaled to a little more than that, of which the middle is taken
+            least = int(size / wanted["crop_share"])
+            sides = tuple(int(least * side / min(picture.size)) for side in picture.size)
+        picture = picture.resize(sides, RESAMPLING[wanted["interpolation"]])
+        left, top = (round((side - size) / 2) for side in sides)
+        picture = picture.crop((left, top, left + size, top + size))
         values = np.asarray(picture, np.float32).transpose(2, 0, 1) / 255
         mean, std = (np.asarray(wanted[key], np.float32).reshape(3, 1, 1) for key in ("mean", "std"))
         return (values - mean) / std

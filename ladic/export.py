@@ -143,6 +143,8 @@ def write_facts(model: Exportable, folder: Path) -> None:
             "mean": list(preprocess.mean),
             "std": list(preprocess.std),
             "interpolation": preprocess.interpolation,
+            "resize": preprocess.resize,
+            "crop_share": preprocess.crop_share,
         },
         "latent": {"length": model.denoiser.length, "width": model.denoiser.width},
         "sampler": type(model.sampler).__name__,

@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_run import EXAMPLES, error_line, picture
 
 from ladic.captioner import LatentDiffusionCaptioner
@@ -16,6 +18,7 @@ from ladic.datamodules.transforms import to_tensor
 from ladic.errors import UsageError
 from ladic.export import export
 from ladic.guidance import ClassifierFreeGuidance, GuidedDenoiser
+from ladic.types import ImagePreprocess
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is absent: pip install 'ladic[export]'")
 pytest.importorskip("onnxscript", reason="onnxscript is absent: pip install 'ladic[export]'")
@@ -74,6 +77,19 @@ def test_the_loop_around_the_graphs_gives_the_models_latents(exported, example, 
         words = model.latent_space.to_text(model.latent_space.decode(expected).argmax(-1))
     torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-4)
     assert runtime.captions(found) == words
+
+
+@pytest.mark.parametrize("size", [(90, 60), (60, 101), (64, 64)])
+def test_the_example_cuts_pictures_as_the_encoder_wants_them(example, tmp_path, size):
+    wanted = ImagePreprocess(
+        size=48, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), interpolation="bicubic", resize="crop", crop_share=0.875
+    )
+    noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    runtime = example.OnnxCaptioner.__new__(example.OnnxCaptioner)
+    runtime.facts = {"image": asdict(wanted)}
+    found = torch.from_numpy(runtime.pixels(tmp_path / "a.png"))
+    torch.testing.assert_close(found, to_tensor(open_image(tmp_path / "a.png"), wanted))
 
 
 def test_the_example_captions_without_torch(exported, tmp_path):

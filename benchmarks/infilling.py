@@ -170,7 +170,7 @@ def head(options: argparse.Namespace) -> list[str]:
     return [
         "# Filling in blanks",
         "",
-        f"Made by `python -m benchmarks.infilling {' '.join(run.name for run in options.runs)} "
+        f"Made by `python -m benchmarks.infilling {' '.join(map(str, options.runs))} "
         f"--pictures {options.pictures} --steps {options.steps}`.",
         "",
         f"- {machine()}; {precision()}; commit {commit()}; {datetime.date.today().isoformat()}; noise seed 0",

@@ -268,7 +268,7 @@ def main() -> None:
             if key(cell) not in lines:
                 rest.setdefault(f"{cell.group}, {cell.name}", set()).add(cell.steps)
         left[run.name] = [f"{name} at {', '.join(map(str, sorted(steps)))} steps" for name, steps in rest.items()]
-    command = f"python -m benchmarks.sampling {' '.join(run.name for run in options.runs)} --pictures N --minutes M"
+    command = f"python -m benchmarks.sampling {' '.join(map(str, options.runs))} --pictures {options.pictures}"
     (RESULTS / "sampling.md").write_text(page(benches, command, left), encoding="utf-8")
     print(f"wrote {RESULTS / 'sampling.md'}")
 

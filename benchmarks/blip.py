@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.full_size import SIZES, Size, autocast
+from ladic.acceleration import pack_weights
 from ladic.components import ImageEncoder
 
 MODES = ("fp32", "autocast", "bf16")
@@ -56,8 +57,12 @@ def blip(encoder: ImageEncoder, tokenizer: Any, size: Size = SIZES["paper"], see
 
 
 def in_mode(model: Any, mode: str) -> Any:
-    """The model for one of ``MODES``; a copy where its weights change."""
-    return copy.deepcopy(model).to(torch.bfloat16) if mode == "bf16" else model
+    """The model for one of ``MODES``; in bf16 a copy, whose weights a CPU has packed as it has ours."""
+    if mode != "bf16":
+        return model
+    model = copy.deepcopy(model).to(torch.bfloat16)
+    pack_weights(model)
+    return model
 
 
 def captioning(model: Any, tokenizer: Any, mode: str) -> Callable[..., tuple[Tensor, list[str]]]:

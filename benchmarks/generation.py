@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.full_size import SIZES, Size, full_size, ours, pictures, plain_loop
-from benchmarks.pages import conditions, left_out, options, publish
+from benchmarks.pages import conditions, left_out, options, publish, words
 from benchmarks.rows import Cell, Rows
 from benchmarks.timing import interleaved
 from ladic.acceleration import DTYPES
@@ -126,7 +126,7 @@ def write(given: argparse.Namespace, lines: Sequence[dict[str, Any]], left: Sequ
         f'{LONGEST} it is not waited for. "Apart": norm of the difference of the latents over their norm, from the',
         "plain loop, else from fp32.",
     ]
-    publish(given.page, [*page, *left_out([cell["case"] for cell in left])])
+    publish(given.page, [*page, *left_out([cell["case"] for cell in left]), *words(given.page)])
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from benchmarks.full_size import (
     text_space,
 )
 from benchmarks.generation import counted, matmul_peak
-from benchmarks.pages import count, left_out, options, publish, table
+from benchmarks.pages import count, left_out, options, publish, table, words
 from benchmarks.rows import Cell, Rows
 from benchmarks.timing import interleaved, machine
 from benchmarks.training_step import HALF, WITH, WITHOUT, Training
@@ -218,6 +218,7 @@ def write(given: Namespace, lines: Sequence[dict[str, Any]], left: Sequence[Cell
     if peaks is not None:
         rates = f"{peaks['fp32'] / 1e12:.1f} TFLOP/s in fp32 (no TF32) and {peaks['bf16'] / 1e12:.0f} in bf16"
         page.append(f"- large matrix products run at {rates}")
+    page += words(given.page)
     if found["generation"]:
         page += ["", "## Against the plain loop", "", *generation_table(found["generation"], peaks)]
     if found["versus"]:

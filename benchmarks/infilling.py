@@ -25,6 +25,7 @@ from benchmarks.trained import Pictures, TrainedModel, batches
 from ladic.clamping import ClampTo
 from ladic.components import BackAndRefine, RenoiseSampler, Sampler
 from ladic.infill import fill
+from ladic.precision import fast_autocast
 from ladic.rerank import ReconstructionSelector
 from ladic.template import Template
 
@@ -80,7 +81,7 @@ def filled(
     captioner, captions, fills, nfe = model.captioner, [], [], 0
     for rows in batches(range(len(pictures)), batch):
         part = pictures.some(rows)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast():
             out = fill(
                 part.tokens,
                 captioner.null_context(part.tokens),

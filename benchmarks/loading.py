@@ -172,6 +172,7 @@ def lines(options: Any, loading: list[Any], steps: list[Any]) -> list[str]:
         "",
         *ratios,
         f"- Target: loading from the cache is never the bound; with a ViT-B a step takes 1/{TARGET:g} at most.",
+        "- The cache of so few pictures is read over and over and lies in memory: no disk is measured here.",
     ]
 
 

@@ -42,6 +42,13 @@ def left_out(words: Sequence[str]) -> list[str]:
     return ["", f"Not measured for lack of time: {', '.join(words)}."] if words else []
 
 
+def words(page: Path) -> list[str]:
+    """What was written by hand of a page of ``RESULTS``, in ``benchmarks/words``; nothing for pages elsewhere."""
+    file = RESULTS.parent / "words" / page.name
+    there = page.resolve().parent == RESULTS.resolve() and file.is_file()
+    return ["", *file.read_text(encoding="utf-8").splitlines()] if there else []
+
+
 def options(
     doc: str,
     name: str,

@@ -9,6 +9,9 @@ Cells that differ in the number of candidates or in the selector alone share the
 from __future__ import annotations
 
 import argparse
+import datetime
+import functools
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -22,8 +25,9 @@ import torch
 from benchmarks import rows
 from benchmarks.pages import RESULTS, commit
 from benchmarks.sampling_page import page
-from benchmarks.timing import precision
+from benchmarks.timing import machine, precision
 from benchmarks.trained import Pictures, TrainedModel
+from ladic.checkpoints import find_checkpoint
 from ladic.cli.words import component
 from ladic.components import Sampler
 from ladic.guidance import ClassifierFreeGuidance
@@ -231,6 +235,9 @@ class Bench:
             "choosing_seconds": round(choosing, 2),
             "chooser": type(self.selector(cell.selector)).__name__,
             "commit": commit(),
+            "checkpoint": checkpoint_hash(self.file.parent),
+            "machine": machine(),
+            "date": datetime.date.today().isoformat(),
             "seed": self.model.captioner.seed,
             "precision": precision(),
             "batch": self.batch,
@@ -239,7 +246,7 @@ class Bench:
 
     def selector(self, name: str) -> Any:
         if name == "mbr-cider":
-            return MinimumBayesRiskSelector(utility=CiderUtility(str(self.model.frequencies())))
+            return MinimumBayesRiskSelector(utility=CiderUtility(str(self.model.frequencies)))
         return {
             "first": FirstSelector(),
             "mbr-bleu": MinimumBayesRiskSelector(),
@@ -278,8 +285,16 @@ def key(cell: Cell) -> str:
 
 
 def stored(run: Path) -> dict[str, dict[str, Any]]:
-    """Lines of a run by their cell."""
-    return rows.stored(run / "sampling.jsonl")
+    """Lines of a run by their cell, of the checkpoint that is there now."""
+    lines, now = rows.stored(run / "sampling.jsonl"), checkpoint_hash(run)
+    return {cell: line for cell, line in lines.items() if line.get("checkpoint", now) == now}
+
+
+@functools.cache
+def checkpoint_hash(run: Path) -> str:
+    """Of the checkpoint that a run's folder stands for: one that was trained again has cells of its own."""
+    with find_checkpoint(run).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def page(benches: dict[str, list[Entry]], command: str, left: dict[str, list[str
         "",
         f"Made by `{command}`.",
         "",
-        f"- {machine()}; {precision()}; {datetime.date.today().isoformat()}",
+        f"- {'; '.join(', '.join(dict.fromkeys(values)) for values in measured(benches))}",
         "- CIDEr-D of the first validation pictures, with the document frequencies of the whole split's references",
         "- NFE is counted by the code, for each candidate; what choosing takes is counted by itself",
         "",
@@ -52,6 +52,13 @@ def page(benches: dict[str, list[Entry]], command: str, left: dict[str, list[str
         if left.get(name):
             lines += [f"Not measured for lack of time: {'; '.join(left[name])}.", ""]
     return "\n".join(lines)
+
+
+def measured(benches: dict[str, list[Entry]]) -> list[list[str]]:
+    """Machines, precisions and days of all entries; those of now where an older line doesn't tell."""
+    now = {"machine": machine(), "precision": precision(), "date": datetime.date.today().isoformat()}
+    entries = [entry for each in benches.values() for entry in each]
+    return [[str(entry.get(name, told)) for entry in entries] or [told] for name, told in now.items()]
 
 
 def grid(title: str, entries: list[Entry], scaled: bool = False) -> list[str]:

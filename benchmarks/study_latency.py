@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"--lengths {min(given.lengths)}: accepted are 3 and more, a word between [CLS] and [SEP]")
     wanted = given.only.split(",")
     chosen = {run.row.name: run for run in read_sweep(given.sweep).runs(wanted)}
-    rows = Rows(given.work / "rows.jsonl", batch=given.batch, rounds=given.rounds, rows=wanted)
+    rows = Rows(given.work / "rows.jsonl", sweep=str(given.sweep), batch=given.batch, rounds=given.rounds, rows=wanted)
     cells: list[Cell] = [{"length": length} for length in sorted(set(given.lengths))]
     left = rows.fill(cells, lambda cell: seconds(given, chosen, cell["length"]), given.minutes)
     write(given, [line for cell in cells if (line := rows.get(cell)) is not None], left)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -107,11 +106,11 @@ class TrainedModel:
         source = self.data.split("train")
         return DocumentFrequencies.from_references([ptb_tokenize_all(source.captions(i)) for i in range(len(source))])
 
+    @cached_property
     def frequencies(self) -> Path:
-        """The same as a file."""
-        file = Path(tempfile.gettempdir()) / f"ladic-{self.run.name}-frequencies.json.gz"
-        if not file.is_file():
-            self.training_frequencies.save(file)
+        """The same as a file in the run's folder, made anew by each model of it."""
+        file = self.run / "training_frequencies.json.gz"
+        self.training_frequencies.save(file)
         return file
 
     @torch.no_grad()

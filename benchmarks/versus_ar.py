@@ -3,8 +3,8 @@
 Ours: the released sizes (a diffuser 1536 wide) with 5 guided evaluations; one of the text model's width with a single
 pass, as a distilled one takes; and other widths with 5 guided evaluations, to find which are ahead of greedy search at
 every length. The opponent: transformers' BLIP-base with the same ViT, greedy and with 5 beams, with a key-value cache,
-in the faster of autocast and bf16 weights. All from pixels to strings, at random weights, and forced to the same
-lengths.
+in the faster of autocast and bf16 weights, which a CPU has packed as it has ours. All from pixels to strings, at random
+weights, and forced to the same lengths.
 
 Each length is a row of ``--work``; all that is in a row took turns in one run. Writes ``results/versus_ar.md`` and
 ``.png``. An estimated 15 minutes on two cores with bf16 units, 40 in fp32; 6 GB of memory.
@@ -141,7 +141,8 @@ def write(given: Namespace, lines: Sequence[dict[str, Any]], left: Sequence[Cell
         page += [
             conditions(given.precision, f"batch {given.batch}", "seed 0", f"{given.size} sizes", lines=lines),
             f"- medians of {given.rounds} rounds after one to warm up; all numbers of a length took turns in one run",
-            f"- BLIP: greedy and {BEAMS} beams, key-value cache; {modes_told(lines[-1])}",
+            f"- BLIP: greedy and {BEAMS} beams, key-value cache; a CPU's bf16 weights are packed like ours;",
+            f"  {modes_told(lines[-1])}",
             f"- ours: weights in {given.precision}; {STEPS} evaluations guided at scale 2 (NFE {nfe[released]}), or "
             f"without a second pass for guidance (NFE {nfe['five']} and {nfe['one']})",
             "",

@@ -53,13 +53,13 @@ def cast_weights(model: Captioner, dtype: torch.dtype) -> None:
         part.to(dtype)
 
 
-def pack_weights(model: Captioner) -> None:
-    """Linear layers on a CPU read their half-precision weights in the matrix units' own layout.
+def pack_weights(*parts: nn.Module) -> None:
+    """Linear layers of ``parts`` on a CPU read their half-precision weights in the matrix units' own layout.
 
     The plain way brings them into it at every call, which takes up to half of the time where rows are few, as those of
     a caption are. Costs the weights' memory once more. Weights that are loaded later are read the plain way.
     """
-    for part in model.cast_parts():
+    for part in parts:
         for module in part.modules():
             if type(module) is nn.Linear and _packable(module.weight):
                 packed = PackedLinear(module)

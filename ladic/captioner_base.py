@@ -189,6 +189,7 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
         return losses["loss"]
 
     def on_fit_start(self) -> None:
+        self.train()  # one that was loaded is in eval mode, which Lightning leaves as it is; frozen parts stay there
         if self.training_seed is None:  # what `seed_everything` left; without one the ranks have different seeds
             self.training_seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**63)
 
@@ -236,7 +237,7 @@ class Captioner(PictureMethods, PretrainedMethods, LightningModule, ABC):
         if compile:
             compile_parts(self)
         else:
-            pack_weights(self)
+            pack_weights(*self.cast_parts())
         return self
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> CaptionOutput:

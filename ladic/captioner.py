@@ -152,6 +152,8 @@ class LatentDiffusionCaptioner(InfillMethods, NullImageMethods, Captioner):
         )
         learned = null_image == "learned"
         self.null_token = nn.Parameter(torch.zeros(1, 1, image_encoder.width)) if learned else None
+        if self.null_token is not None:  # that no loss sees where no image is dropped: several processes would miss it
+            self.null_token.requires_grad_(drop_image > 0)
         self.noise_schedule = noise_schedule or CosineSchedule()
         self.sampler = sampler or RenoiseSampler(20)
         self.sampler.times(self.noise_schedule)  # more steps than its table has are refused now, not after training

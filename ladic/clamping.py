@@ -108,7 +108,7 @@ class ClampedDenoiser:
     ) -> None:
         self.denoise, self.given, self.space, self.schedule = denoise, given, space, schedule
         self.noise, self.clamp, self.vocabulary = noise, clamp, vocabulary
-        self.latents = space.encode(given.ids, given.mask * given.known).float()
+        self.latents = space.encode(given.ids, given.mask, given.mask * given.known).float()
 
     def __call__(self, x_t: Tensor, t: Tensor, x0_prev: Tensor | None) -> Tensor:
         known = self.given.known.unsqueeze(-1)

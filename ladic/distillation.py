@@ -116,6 +116,13 @@ class Teacher(Buildable):
                     f"teacher '{self.checkpoint}': its latents have other statistics than the student's; give the "
                     "student the teacher's latent space (--model.latent_space.fitted, layer and length)"
                 )
+        for name in ("length", "special_at", "special_token", "reassign", "normalize", "scale"):
+            own, other = (getattr(each.latent_space, name, None) for each in (student, teacher))
+            if own != other:
+                raise UsageError(
+                    f"teacher '{self.checkpoint}': its latent space has {name}={other}, the student's {own}; give the "
+                    f"student --model.latent_space.{name}={other}"
+                )
         if _tokens(teacher) != _tokens(student):
             raise UsageError(
                 f"teacher '{self.checkpoint}': its image encoder is another one, or has other weights; give the "
@@ -166,7 +173,7 @@ class Teacher(Buildable):
         guided = GuidedDenoiser(
             denoiser,
             denoiser.context_of_candidates(denoiser.context(image_tokens), repeats),
-            denoiser.context(teacher.null_tokens(image_tokens)),
+            teacher.null_context(image_tokens),
             guidance,
             teacher.self_conditioning > 0,
             teacher.target,

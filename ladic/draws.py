@@ -6,6 +6,7 @@ seed, epoch and step, so that a resumed run goes on with those it would have dra
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from typing import Literal
@@ -74,16 +75,22 @@ class BatchDraws:
     def subset(self, share: float, repeats: int = 1) -> Tensor:
         """Indices of a random share of B * repeats rows, exactly that share of the whole batch's; ascending.
 
+        Where that is no whole number of rows, one more or one less by chance, so that it is the share on average.
+
         Args:
             share: in [0, 1].
             repeats: consecutive rows that each sample has.
         """
         count = self._all() * repeats
         order = torch.randperm(count, device=self.device, generator=self.generator)
+        taken = round(share * count)
+        if abs(share * count - taken) > 1e-6:  # the one number that a GPU is waited for
+            chance = torch.rand(1, device=self.device, generator=self.generator)
+            taken = math.floor(share * count + float(chance))
         if self.world_size == 1:  # the same as below, and a GPU isn't waited for to count them
-            return order[: round(share * count)].sort().values
+            return order[:taken].sort().values
         chosen = torch.zeros(count, dtype=torch.bool, device=self.device)
-        chosen[order[: round(share * count)]] = True
+        chosen[order[:taken]] = True
         return self._mine(chosen.view(-1, repeats)).flatten().nonzero().flatten()
 
     def conditioned(self, share: float, coin: Coin, repeats: int = 1) -> Tensor:

@@ -5,6 +5,7 @@ Ho & Salimans 2022; paper §3.3: x0 = (1 + w) f(x_t, image, t) - w f(x_t, null, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,8 @@ class ClassifierFreeGuidance:
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
+        if not math.isfinite(self.scale):
+            raise UsageError(f"guidance scale={self.scale}: need a finite number, 1 for no guidance")
         if not 0 <= self.stop <= self.start <= 1:
             raise UsageError(f"guidance start={self.start}, stop={self.stop}: need 0 <= stop <= start <= 1")
         if not 0 <= self.time_difference <= 1:

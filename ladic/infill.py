@@ -77,7 +77,7 @@ def fill(
         num_candidates: fillings of each layout.
         clamp: what given positions are held at, see ``ladic.clamping``.
         longest_blank: tokens tried in a free blank; each number is a layout.
-        batch_size: rows sampled at once.
+        batch_size: rows sampled at once, fewer where their keys and values would take more than a gigabyte.
 
     Raises:
         UsageError: if a template has unknown words or doesn't fit the length.
@@ -92,6 +92,7 @@ def fill(
         for candidate in range(num_candidates)
     ]
     context = denoiser.context(image_tokens)
+    batch_size = context.rows_at_once(batch_size)
     candidates: list[list[Filling]] = [[] for _ in templates]
     nfe = 0
     for start in range(0, len(rows), batch_size):

@@ -3,6 +3,7 @@ of ours, and our own are written whole."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -60,15 +61,22 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes any file whole or not at all, and the folders above it."""
+    """Writes any file whole or not at all, and the folders above it.
+
+    Raises:
+        OSError: that names this file, also where the disk is full, which the system tells without a name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")  # of this writer alone
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def whole_characters(text: str) -> str:

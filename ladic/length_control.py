@@ -86,9 +86,12 @@ class LengthDenoiser:
         logits = self.space.decode(x0)
         ends = self._ends(logits).unsqueeze(1)
         place = torch.arange(x0.shape[1], device=x0.device).unsqueeze(0)
-        special = self.space.special_latent().to(x0.dtype)
-        x0 = torch.where((place > self.most).unsqueeze(-1), special, x0)
         lacking = (place > ends) & (place <= self.least)
+        beyond = place > self.most
+        if self.space.reassign:
+            x0 = torch.where(beyond.unsqueeze(-1), self.space.special_latent().to(x0.dtype), x0)
+        elif self.most < x0.shape[1] - 2:  # its [SEP] and [PAD] have features of their own, by the caption before them
+            lacking = lacking | beyond.expand_as(lacking)
         if bool(lacking.any()):
             within = self.words.encode(self.space, self._indices(logits), ends.squeeze(1).clamp(self.least, self.most))
             x0 = torch.where(lacking.unsqueeze(-1), within.to(x0.dtype), x0)

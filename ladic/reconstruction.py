@@ -30,7 +30,7 @@ class Reconstruction:
         denoiser, latent_space, schedule: the model's parts.
         target: what the network was trained to answer; the clean latent if None.
         seed: of the run.
-        batch_size: captions denoised at once.
+        batch_size: captions denoised at once, fewer where their keys and values would take more than a gigabyte.
     """
 
     def __init__(
@@ -71,9 +71,10 @@ class Reconstruction:
         ]
         noise = torch.stack([source.draw() for source in noises]).to(device)
         on_words, on_latents = [], []
-        for start in range(0, len(captions), self.batch_size):
-            chunk = torch.tensor(rows[start : start + self.batch_size], device=device)
-            tokens = space.tokenize(list(captions[start : start + self.batch_size]))
+        size = context.rows_at_once(self.batch_size)
+        for start in range(0, len(captions), size):
+            chunk = torch.tensor(rows[start : start + size], device=device)
+            tokens = space.tokenize(list(captions[start : start + size]))
             ids, mask = tokens.input_ids.to(device), tokens.attention_mask.to(device)
             x0, targets = space.encode(ids, mask).float(), space.targets(ids, mask)
             seen = context.select(chunk)

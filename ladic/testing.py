@@ -80,7 +80,8 @@ def check_sampler(sampler: Sampler) -> None:
 
 
 def check_image_encoder(encoder: ImageEncoder) -> None:
-    """Tokens have the announced shape, rows don't mix, and a frozen encoder stays frozen."""
+    """Tokens have the announced shape, rows don't mix, and a frozen encoder stays frozen; gradients reach all
+    that isn't."""
     size = encoder.preprocess.size
     images = torch.randn(2, 3, size, size)
     encoder.eval()
@@ -95,6 +96,11 @@ def check_image_encoder(encoder: ImageEncoder) -> None:
         assert not any(module.training for module in encoder.modules()), "a frozen encoder must stay in eval mode"
         assert not any(p.requires_grad for p in encoder.parameters()), "a frozen encoder must not take gradients"
         assert not encoder(images).requires_grad
+    else:
+        encoder.train()
+        encoder(images).square().sum().backward()
+        without = [name for name, p in encoder.named_parameters() if p.requires_grad and p.grad is None]
+        assert not without, f"parameters that no gradient reaches: {without[:3]}"
     check_rebuilds(encoder)
 
 

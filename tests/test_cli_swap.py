@@ -7,13 +7,15 @@ import torch
 from data_trees import coco_karpathy, coco_pictures, flickr_pictures, flickr_tokens, genome_pictures, stanford
 from test_candidates import tiny_clip
 from test_data_webdataset import jpeg, shard
-from tiny_run import TOKENIZER, karpathy_tree, write_config
+from tiny_run import BERT, TOKENIZER, karpathy_tree, write_config
 
 from ladic.cli.explain import registered
+from ladic.components import EmbeddingLatentSpace
 from ladic.expected_ngrams import ExpectedNgrams
 from ladic.phrases import PhraseDetector
 from ladic.plugins import KINDS, load_plugins
 from ladic.rounding import TrigramModel
+from ladic.testing import tiny_text_space
 
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 TOWER = {**SIZES, "image_size": 32, "patch_size": 16}
@@ -39,12 +41,15 @@ OPTIONS = {
     "BlipEncoder": [["weights=null", "width=16", "depth=1", "num_heads=2", "image_size=32"]],
     "BertLatentSpace": [
         ["layer=1"],
-        ["layer=2"],
-        ["layer=3", "length=16"],
+        ["layer=2", "fitted={tmp}/layer2.safetensors"],
+        ["layer=3", "length=16", "fitted={tmp}/layer3.safetensors"],
         ["special_token=.", "decoder_layers=0", "normalizer_eps=0", "encoder_dropout=true"],
     ],
     "AnalogBitsLatentSpace": [["fitted=null"], ["fitted=null", "scale=0.5", "reassign=false", "normalize=false"]],
-    "EmbeddingLatentSpace": [["length=16"], ["normalize=false", "reassign=false"]],
+    "EmbeddingLatentSpace": [
+        ["length=16", "fitted={tmp}/layer0.safetensors"],
+        ["normalize=false", "reassign=false", "fitted={tmp}/layer0.safetensors"],
+    ],
     "CrossAttentionDenoiser": [
         ["norm=pre"],
         ["hidden_width=32", "num_layers=2", "num_heads=4", "ffn_width=48"],
@@ -112,6 +117,12 @@ def test_a_component_trains_and_captions(cli, tmp_path, flag, component, words):
         (tmp_path / "clip").mkdir()
         tiny_clip(tmp_path / "clip")
     (tmp_path / "tokenizer.json").write_text(TOKENIZER)
+    for layer in (2, 3) if component == "BertLatentSpace" else ():
+        tiny_text_space(layer=layer).save_fit(tmp_path / f"layer{layer}.safetensors")
+    if component == "EmbeddingLatentSpace":
+        space = EmbeddingLatentSpace(config=BERT, tokenizer=TOKENIZER, length=12)
+        space.normalizer.fit(torch.randn(100, space.width))
+        space.save_fit(tmp_path / "layer0.safetensors")
     TrigramModel.count(torch.tensor([[1, 7, 8, 2]]), torch.tensor([4])).save(tmp_path / "ngrams.safetensors")
     PhraseDetector({"a": 0.9, "red": 0.2}, width=16).save(tmp_path / "phrases.safetensors")
     ExpectedNgrams.fit(torch.randn(2, 16), [["a"], ["a red"]], least=1, ridge=1.0).save(tmp_path / "words.safetensors")

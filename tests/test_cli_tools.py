@@ -123,7 +123,10 @@ def test_fitting_a_space_gives_its_statistics_and_reports_reconstruction(cli, co
     assert done.code == 0
     assert re.search(r"0: [\d.]+ %   0.25: [\d.]+ %", done.stdout)
     with safe_open(file, "pt") as stored:
-        assert set(stored.metadata()) == {f"accuracy_at_noise_{level}" for level in (0.0, 0.25, 0.5, 0.75, 1.0)}
+        assert set(stored.metadata()) == {
+            "layer",
+            *(f"accuracy_at_noise_{level}" for level in (0.0, 0.25, 0.5, 0.75, 1.0)),
+        }
     space = tiny_text_space(fitted=str(file))
     assert space.vocabulary_size < tiny_text_space().vocabulary_size
     assert cli("fit", "-c", config, f"--model.latent_space.fitted={file}").code == 0
@@ -254,7 +257,7 @@ def test_a_cache_of_something_else_is_refused(cli, config, tmp_path):
     assert "make it again with `ladic cache-features`" in error_line(size.stderr)
     more = cli("fit", "-c", config, features, "--data.num_train=20")
     assert "4 images of train are not in it, the first is 'train-000016'" in error_line(more.stderr)
-    test = cli("test", "-c", config, features)
+    test = cli("test", "-c", config, features, "--ckpt_path=null")
     assert "test.json is missing" in error_line(test.stderr)
     again = cli("cache-features", "-c", config, "--output", tmp_path / "features", "--", "--seed_everything=1")
     assert "--overwrite to remove that one" in error_line(again.stderr)
@@ -311,9 +314,15 @@ def test_the_demo_goes_from_nothing_to_a_report_and_can_be_run_again(cli, tiny_d
     assert not list(Path.cwd().glob("lightning_logs"))
     scores = json.loads((output / "scores_test.json").read_text())
     assert scores["images"] == 4
+    seconds = json.loads((output / "seconds.json").read_text())
+    assert list(seconds) == commands
     again = cli("demo", "--output", output, "--", *tiny_demo)
     assert again.code == 0, again.stderr
     assert again.stdout.count("is there already: skipped") >= 2
+    later = json.loads((output / "seconds.json").read_text())
+    assert {name: later[name] for name in ("pretrain-text", "fit-space")} == {
+        name: seconds[name] for name in ("pretrain-text", "fit-space")
+    }, "what an earlier sitting took is kept"
 
 
 @NEWEST_WORDS

@@ -1,14 +1,16 @@
 """What conditions the denoiser beside the noisy latent: the image or none, and its own earlier estimate."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_captioner import Watching, evaluation_batch, model, training_batch, watched
+from tiny_captioner import Watching, evaluation_batch, fit, model, training_batch, watched
 
 from ladic.components import (
     ConvEncoder,
 )
+from ladic.components.denoisers.base import Context
 from ladic.draws import BatchDraws
 from ladic.guidance import ClassifierFreeGuidance
 
@@ -20,6 +22,23 @@ def test_dropped_images_are_replaced_by_the_learned_null_token() -> None:
     assert torch.equal(denoiser.tokens[0], captioner.null_token.detach().expand(4, 16, -1))
     assert captioner.null_token.grad is not None
     assert captioner.null_token.grad.abs().sum() > 0, "it is learned"
+
+
+def test_a_null_token_that_no_loss_sees_is_no_weight_to_be_trained() -> None:
+    captioner = model(drop_image=0.0).train()
+    captioner.losses(training_batch(captioner))["loss"].backward()
+    lacking = [name for name, weight in captioner.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert lacking == [], "several processes wait for every gradient"
+
+
+def test_a_captioner_that_was_loaded_trains_in_training_mode(tmp_path: Path) -> None:
+    captioner, denoiser = watched(drop_image=1.0)
+    fit(captioner.eval(), tmp_path)
+    null = captioner.null_token.detach()
+    assert not captioner.image_encoder.training, "what is frozen stays as it is"
+    assert captioner.training
+    assert all(len(tokens.unique(dim=1)[0]) == 1 for tokens in denoiser.tokens), "every image was dropped"
+    assert null.abs().sum() > 0, "and the token learned"
 
 
 def test_images_are_dropped_sample_by_sample_and_only_in_training() -> None:
@@ -49,6 +68,11 @@ def test_guidance_leaves_the_image_out_by_the_null_token() -> None:
     captioner.generate(evaluation_batch(captioner))
     assert [len(tokens) for tokens in denoiser.tokens] == [1, 4]
     assert torch.equal(denoiser.tokens[0], captioner.null_token.detach()), "one of its equal tokens is all of it"
+
+
+def test_rows_that_are_copied_at_once_stay_within_their_bytes() -> None:
+    context = Context((torch.zeros(3, 4, 5), torch.zeros(3, 2, dtype=torch.float64)))  # 96 bytes a row
+    assert [context.rows_at_once(8, most) for most in (95, 96, 4 * 96 + 95, 2**30)] == [1, 1, 4, 8]
 
 
 def test_without_self_conditioning_no_estimate_is_ever_fed_back() -> None:
@@ -92,11 +116,22 @@ def test_the_coin_says_how_the_share_is_drawn(coin: Any, counts: set[int]) -> No
     assert 1.4 < sum(fed) / len(fed) < 2.6, "a half of four on average"
 
 
+@pytest.mark.parametrize(("rows", "share"), [(1, 0.5), (4, 0.1), (4, 0.9), (3, 0.5)])
+def test_a_share_that_is_no_whole_number_of_rows_is_kept_on_average(rows: int, share: float) -> None:
+    counts = [
+        len(BatchDraws(rows, "cpu", torch.Generator().manual_seed(seed)).conditioned(share, "share"))
+        for seed in range(400)
+    ]
+    assert set(counts) == {int(rows * share), int(rows * share) + 1}
+    assert sum(counts) / len(counts) == pytest.approx(rows * share, abs=0.1)
+
+
 @pytest.mark.parametrize("coin", ["share", "sample", "batch"])
-def test_ranks_throw_the_coins_of_one_process(coin: Any) -> None:
+@pytest.mark.parametrize("rows_of_all", [6, 10])
+def test_ranks_throw_the_coins_of_one_process(coin: Any, rows_of_all: int) -> None:
     def rows(rank: int, world_size: int) -> list[int]:
-        draws = BatchDraws(6 // world_size, "cpu", torch.Generator().manual_seed(3), rank, world_size)
-        return draws.conditioned(0.5, coin).tolist()
+        draws = BatchDraws(rows_of_all // world_size, "cpu", torch.Generator().manual_seed(3), rank, world_size)
+        return draws.conditioned(0.45, coin).tolist()
 
     assert sorted([2 * i for i in rows(0, 2)] + [2 * i + 1 for i in rows(1, 2)]) == rows(0, 1)
 

@@ -6,9 +6,10 @@ from importlib.util import find_spec
 import data_trees
 import pytest
 import yaml
-from tiny_run import BERT, TOKENIZER, error_line, tiny_config, write_config
+from tiny_run import BERT, TOKENIZER, error_line, write_config
 
 from ladic.cli.configs import find_configs
+from ladic.testing import tiny_text_space
 
 EVERY = find_configs()
 LAYERS = ("trainer/", "data/", "experiment/distill")  # on top of another configuration
@@ -83,13 +84,12 @@ def test_it_names_no_settings_twice(config):
 
 def test_the_demo_trains_a_step(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # whatever it writes
-    tiny = tiny_config(tmp_path)
-    space = tiny["model"]["latent_space"]["init_args"]
+    tiny_text_space(layer=2).save_fit(tmp_path / "space.safetensors")
     flags = [
         "--model.latent_space.model=null",
         f"--model.latent_space.config={BERT}",
         f"--model.latent_space.tokenizer={vocabulary(tmp_path)}",
-        f"--model.latent_space.fitted={space['fitted']}",
+        f"--model.latent_space.fitted={tmp_path / 'space.safetensors'}",
         "--model.latent_space.length=12",
         "--model.denoiser.hidden_width=16",
         "--model.denoiser.num_heads=2",

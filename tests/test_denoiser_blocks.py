@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ladic.components import CrossAttentionDenoiser
+from ladic.components import CrossAttentionDenoiser, PrefixDenoiser
 from ladic.components.denoisers.layers import Attention, Modulation, rotate
 from ladic.errors import UsageError
 
@@ -75,6 +75,15 @@ def test_an_adaptive_block_shifts_scales_and_gates_each_layer_by_its_own() -> No
     h = h + gate[1] * block.cross_attention(block.norms[1](h) * (1 + scale[1]) + shift[1], *context.tensors)
     h = h + gate[2] * block.feed_forward(block.norms[2](h) * (1 + scale[2]) + shift[2])
     torch.testing.assert_close(block(x, *context.tensors, condition=condition), h)
+
+
+@pytest.mark.parametrize("make", [CrossAttentionDenoiser, PrefixDenoiser])
+@pytest.mark.parametrize("option", ["num_heads=0", "num_heads=-2", "num_layers=0", "num_layers=-1", "hidden_width=0",
+                                    "ffn_width=-1", "time_entries=0", "time_entries=1"])  # fmt: skip
+def test_sizes_that_make_no_network_are_refused_by_name(make: Any, option: str) -> None:
+    name, value = option.split("=")
+    with pytest.raises(UsageError, match=f"^{option}: need at least"):
+        make(**{"width": 8, "length": 4, "cond_width": 6, "hidden_width": 16, "num_heads": 2, name: int(value)})
 
 
 def test_what_does_not_go_together_is_refused() -> None:

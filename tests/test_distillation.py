@@ -134,6 +134,23 @@ def test_a_teacher_of_other_latents_is_refused(taught):
         Teacher(str(taught)).prepare(student(None, latent_space=space))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"special_at": "apart"}, "has special_at=mean, the student's apart; give the student .*special_at=mean"),
+        ({"length": 10}, "has length=12, the student's 10"),
+        ({"reassign": False}, "has reassign=True, the student's False"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_teacher_whose_latents_are_arranged_otherwise_is_refused(taught, settings, message):
+    theirs = LatentDiffusionCaptioner.load_from_checkpoint(taught).latent_space.normalizer
+    space = tiny_text_space(**settings)
+    space.normalizer.set(theirs.mean, theirs.std)
+    with pytest.raises(UsageError, match=message):
+        Teacher(str(taught)).prepare(student(None, latent_space=space))
+
+
 def test_a_teacher_of_other_words_is_refused(taught):
     captioner = student(None)
     head = captioner.latent_space.head

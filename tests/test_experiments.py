@@ -5,6 +5,7 @@ import json
 import pytest
 import yaml
 from data_trees import coco_karpathy, coco_pictures, genome_pictures, stanford
+from safetensors.torch import load_file, save_file
 from tiny_run import TOKENIZER, counted, counts
 
 from ladic.cli.configs import find_configs
@@ -60,6 +61,7 @@ def stand_ins(tmp_path_factory):
     space = BertLatentSpace(config=BERT, tokenizer=TOKENIZER, layer=6, length=12)
     space.normalizer.fitted.fill_(True)
     space.save_fit(folder / "space.safetensors")
+    save_file(load_file(folder / "space.safetensors"), folder / "space.safetensors")  # for all layers: it tells none
     (folder / "tokenizer.json").write_text(TOKENIZER)
     counted(folder, width=16)
     coco = {"annotations": coco_karpathy(folder), "images": folder / "coco"}

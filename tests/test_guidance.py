@@ -228,6 +228,12 @@ def test_rescaling_brings_the_spread_back(network: Counting, rescale: float) -> 
         torch.testing.assert_close(rescaled[row], rescale * brought_back + (1 - rescale) * plain[row])
 
 
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), -float("inf")])
+def test_an_impossible_scale_is_refused(scale: float) -> None:
+    with pytest.raises(UsageError, match=f"guidance scale={scale}: need a finite number"):
+        ClassifierFreeGuidance(scale)
+
+
 def test_an_impossible_rescaling_is_refused() -> None:
     with pytest.raises(UsageError, match=r"guidance rescale=1\.5: need 0 <= rescale <= 1"):
         ClassifierFreeGuidance(rescale=1.5)

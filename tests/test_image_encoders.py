@@ -90,6 +90,13 @@ def test_timms_position_embeddings_are_interpolated_to_another_size(name: str) -
     torch.testing.assert_close(timm_model(small).pos_embed, expected)
 
 
+def test_the_size_that_a_timm_model_is_built_for_is_the_pictures() -> None:
+    encoder = TimmEncoder("vit_tiny_patch16_224", model_kwargs={"img_size": 64, "depth": 1})
+    assert (encoder.preprocess.size, encoder.num_tokens) == (64, 1 + 4**2)
+    both = TimmEncoder("vit_tiny_patch16_224", image_size=32, model_kwargs={"img_size": (64, 64), "depth": 1})
+    assert (both.preprocess.size, both.num_tokens) == (32, 1 + 2**2)
+
+
 def test_timm_preprocessing_follows_the_model_unless_told() -> None:
 
     own = timm.data.resolve_data_config({}, model=timm.create_model("test_resnet"))
@@ -164,6 +171,7 @@ def test_an_encoder_that_is_not_frozen_trains_and_repeats_itself_in_eval_mode() 
         ({"model_name": "vit_smal_patch16"}, "model_name='vit_smal_patch16': timm has no such model; near it: .+"),
         ({"model_name": "test_vit", "checkpoint_path": "no/file.pth"}, "checkpoint_path='no/file.pth': no such file"),
         ({"model_name": "test_vit", "model_kwargs": {"colour": 1}}, "test_vit.*can't build it.*colour.*model_kwargs"),
+        ({"model_name": "crossvit_9_240"}, "model_name='crossvit_9_240': .*neither a map nor a row of tokens"),
         ({"model_name": "test_vit", "pretrained": True}, "weights can't be fetched .*checkpoint_path=FILE"),
     ],
 )
@@ -278,6 +286,8 @@ def test_the_tower_of_a_two_tower_model_is_read_from_its_folder(tmp_path: Path) 
         ({"config": tower("not_a_tower")}, "model_type='not_a_tower': transformers knows no such"),
         ({"config": tower("siglip2_vision_model")}, "model_type='siglip2_vision_model' .*takes no picture"),
         ({"config": {"model_type": "bert", **TOWER}}, "model_type='bert'"),
+        ({"config": {"model_type": "resnet", "depths": [1] * 4}}, "'resnet': no vision transformer .*TimmEncoder has"),
+        ({"config": {"model_type": "convnext", "depths": [1] * 4}}, "'convnext': no vision .*no hidden_size"),
     ],
 )
 def test_hf_mistakes_are_named_in_one_line(arguments: dict[str, Any], words: str) -> None:
@@ -298,6 +308,19 @@ def test_a_conv_tokens_cell_is_its_place_in_the_picture() -> None:
     changed[..., 26:30, 10:14] += 0.5  # bottom row, second cell of 8 pixels
     difference = (encoder(changed) - encoder(image))[0].norm(dim=-1).numpy()
     assert np.argmax(difference) == 3 * 4 + 1
+
+
+def test_any_number_of_channels_is_accepted_but_none() -> None:
+    for channels in ((56,), (50, 20)):
+        encoder = ConvEncoder(16, channels)
+        assert encoder(pictures(encoder)).shape == (2, encoder.num_tokens, channels[-1])
+    groups = [layer.num_groups for layer in ConvEncoder().modules() if isinstance(layer, nn.GroupNorm)]
+    assert groups == [3, 3, 6, 6, 10, 10], "those that the shipped weights were trained with"
+    for channels in ((), (8, 0), (-8,)):
+        with pytest.raises(UsageError, match=r"channels=\[.*\]: need one stage or more"):
+            ConvEncoder(16, channels)
+    with pytest.raises(UsageError, match="image_size=-16: must be a multiple of 4 for 2 stages"):
+        ConvEncoder(-16, (8, 8))
 
 
 def test_conv_weights_come_from_the_file_or_are_refused(tmp_path: Path) -> None:

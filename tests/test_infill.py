@@ -67,6 +67,23 @@ def test_given_words_are_in_the_output_to_the_letter(world: World, pieces: list[
         assert rest == ""
 
 
+@torch.no_grad()
+def test_a_word_before_a_blank_is_held_at_its_own_latent_where_special_positions_have_a_token() -> None:
+    space = tiny_text_space(special_token=".")
+    layout = Template.parse("a red ___ left of").layouts(space.tokenizer, 12, longest=1, most=9)[0]
+    given = Given.of([layout], "cpu")
+    noise = torch.zeros(1, 12, space.width)
+    clamped = ClampedDenoiser(
+        lambda x, t, p: x, given, space, CosineSchedule(), noise, "masked", Vocabulary(space)
+    ).latents
+    words = given.known[0] & (given.mask[0] == 1)
+    words[0] = False
+    inner = words.nonzero().flatten().tolist()[:-1]  # the last is [SEP]
+    assert inner == [1, 2, 4, 5]
+    special = space.special_latent()
+    assert all(not torch.allclose(clamped[0, place], special) for place in inner)
+
+
 def test_counted_blanks_have_so_many_words(world: World) -> None:
     out = filled(world, ["a ___{3} on ___{1}"], DDIMSampler(2))
     (filling,) = out.candidates[0]  # one layout

@@ -325,6 +325,9 @@ def test_fits_of_other_spaces_and_broken_files_are_refused(tmp_path) -> None:
     narrow.save_fit(tmp_path / "narrow.safetensors")
     with pytest.raises(UsageError, match="fitted for a space of width 16, this one has 32"):
         tiny_text_space(fitted=str(tmp_path / "narrow.safetensors"))
+    tiny_text_space(layer=2).save_fit(tmp_path / "two.safetensors")
+    with pytest.raises(UsageError, match=r"two\.safetensors': fitted at layer 2, this space is at layer 1"):
+        tiny_text_space(fitted=str(tmp_path / "two.safetensors"))
 
 
 @pytest.fixture(scope="module")

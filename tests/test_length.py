@@ -1,5 +1,6 @@
 """Captions held in a range of lengths."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from test_generation import IDS, World
 from tiny_run import BERT, picture, tiny_config, write_config
 
 from ladic import ClassifierFreeGuidance
+from ladic.cli.fit_space import fit
 from ladic.components import BackAndRefine, CosineSchedule, DDIMSampler, RenoiseSampler, Sampler
+from ladic.components.latent_spaces.words import Words
 from ladic.errors import UsageError
 from ladic.generation import Generation, generate
 from ladic.length_control import LengthDenoiser, LengthRange
@@ -83,6 +86,36 @@ def test_an_estimate_in_the_range_is_left_alone_and_one_outside_is_changed_where
         torch.testing.assert_close(grown[row, : end + 1], x0[row, : end + 1])
         assert bool((grown[row, end + 1 : 7] != 0).any(-1).all()), "words are put in"
         torch.testing.assert_close(grown[row, 7:], x0[row, 7:])
+
+
+@torch.no_grad()
+def test_behind_a_range_lies_what_the_space_has_there() -> None:
+    space = tiny_text_space(reassign=False)
+    tokens = space.tokenize(["two small dogs run"])
+    x0 = space.encode(tokens.input_ids, tokens.attention_mask)
+
+    class Reading(LengthDenoiser):
+        def _ends(self, logits):
+            return torch.tensor([4])
+
+        def _indices(self, logits):
+            return self.space.head.index_of(tokens.input_ids, unknown=0)
+
+    cut = Reading(lambda *_: x0, space, LengthRange(0, 2))(x0, torch.full((1,), 0.5), None)
+    shorter = space.tokenize(["two small"])
+    torch.testing.assert_close(cut[:, 3:], space.encode(shorter.input_ids, shorter.attention_mask)[:, 3:])
+    torch.testing.assert_close(cut[:, :3], x0[:, :3])
+
+
+def test_a_head_keeps_the_word_that_ends_captions_and_one_without_it_is_refused() -> None:
+    space = tiny_text_space(special_token=".")
+    options = Namespace(specials="drop", batch_size=4, restrict_vocabulary=True, head_steps=0)
+    fit(space, ["a red circle"] * 4, options)
+    dot = space.tokenizer.convert_tokens_to_ids(".")
+    assert int(space.head.vocabulary[Words.of(space).end]) == dot
+    space.head.restrict(space.head.vocabulary[space.head.vocabulary != dot])
+    with pytest.raises(UsageError, match=r"its head has no word '\.', which ends its captions"):
+        Words.of(space)
 
 
 def test_a_range_of_all_lengths_changes_nothing_but_the_place_behind_it(world: World) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from test_study_baselines import BASELINES
 from tiny_run import BERT, TOKENIZER, counted, counts, karpathy_tree
 
@@ -33,6 +34,7 @@ def stand_ins(tmp_path_factory):
     """A tiny Flickr tree, a tokenizer, and what fitting would have made of each space."""
     folder = tmp_path_factory.mktemp("study")
     tiny_text_space().save_fit(folder / "text.safetensors")
+    save_file(load_file(folder / "text.safetensors"), folder / "text.safetensors")  # for all layers: it tells none
     AnalogBitsLatentSpace(TOKENIZER, length=12).save_fit(folder / "bits.safetensors")
     (folder / "tokenizer.json").write_text(TOKENIZER)
     DocumentFrequencies.from_references([["a red circle"], ["a blue square"]]).save(folder / "frequencies.json.gz")

@@ -41,6 +41,11 @@ class Context:
         """The context of some of the images."""
         return Context(tuple(tensor[rows] for tensor in self.tensors))
 
+    def rows_at_once(self, wanted: int, most: int = 2**30) -> int:
+        """How many rows, at most ``wanted``, ``select`` copies into ``most`` bytes; one at least."""
+        each = sum(tensor[0].numel() * tensor.element_size() for tensor in self.tensors)
+        return max(1, min(wanted, most // max(1, each)))
+
     def expand(self, batch: int) -> Context:
         """The context of one image for every row of a batch, as a view."""
         return Context(tuple(tensor.expand(batch, *tensor.shape[1:]) for tensor in self.tensors))

@@ -31,6 +31,11 @@ class TransformerDenoiser(Denoiser, ABC):
     def _check(
         self, hidden_width: int, num_heads: int, norm: str, time: str, projections: bool, rotary: bool = False
     ) -> None:
+        given = {**self.__dict__["_init_args"], "hidden_width": hidden_width, "num_heads": num_heads}
+        for name in ("hidden_width", "num_layers", "num_heads", "ffn_width", "image_width"):
+            size = given.get(name)
+            if size is not None and size < 1:
+                raise UsageError(f"{name}={size}: need at least 1")
         if hidden_width % num_heads or hidden_width % 2:
             raise UsageError(
                 f"hidden_width={hidden_width}, num_heads={num_heads}: the width must be even and divide by the heads"
@@ -62,6 +67,8 @@ class TransformerDenoiser(Denoiser, ABC):
         positions = self.length if max_length is None else max_length
         if positions < self.length:
             raise UsageError(f"max_length={positions}: fewer than the {self.length} positions of the latents")
+        if time_entries is not None and time_entries < 2:
+            raise UsageError(f"time_entries={time_entries}: need at least 2 steps, or null for any time")
         self.input = nn.Linear(2 * self.width, hidden_width) if projections else nn.Identity()
         self.positions = nn.Parameter(0.02 * torch.randn(positions, hidden_width))
         self.time: nn.Module

@@ -47,6 +47,16 @@ class ImageEncoder(Buildable, nn.Module, ABC):
         self.requires_grad_(False)
         self.eval()
 
+    def fix_unused(self, tokens: Tensor) -> None:
+        """Fixes the weights that ``tokens``, made with gradients, don't depend on.
+
+        Models of other libraries have such, and data-parallel training stops at a weight that gets no gradient.
+        """
+        weights = [weight for weight in self.parameters() if weight.requires_grad]
+        gradients = torch.autograd.grad(tokens.sum(), weights, allow_unused=True)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.requires_grad_(gradient is not None)
+
     def train(self, mode: bool = True) -> ImageEncoder:
         """A frozen encoder stays in eval mode whatever the model around it does."""
         return super().train(mode and not self.frozen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,10 @@ class ConvEncoder(ImageEncoder):
         frozen: bool = True,
     ) -> None:
         super().__init__()
+        if not channels or min(channels) < 1:
+            raise UsageError(f"channels={list(channels)}: need one stage or more, each of at least 1 channel")
         cells, rest = divmod(image_size, 2 ** len(channels))
-        if rest or not cells:
+        if rest or cells < 1:
             raise UsageError(
                 f"image_size={image_size}: must be a multiple of {2 ** len(channels)} for {len(channels)} stages"
             )
@@ -99,7 +102,7 @@ class ConvStage(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        groups = max(1, outputs // 16)
+        groups = math.gcd(max(1, outputs // 16), outputs)
         self.down = nn.Sequential(nn.Conv2d(inputs, outputs, 4, 2, 1), nn.GroupNorm(groups, outputs), nn.GELU())
         self.residual = nn.Sequential(nn.Conv2d(outputs, outputs, 3, 1, 1), nn.GroupNorm(groups, outputs), nn.GELU())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -16,15 +17,19 @@ from ladic.types import ImagePreprocess
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALVES = (0.5, 0.5, 0.5)
 PIXEL_STATISTICS = {  # the values each family was trained with, where no preprocessor_config.json says so
     "clip_vision_model": (CLIP_MEAN, CLIP_STD),
     "blip_vision_model": (CLIP_MEAN, CLIP_STD),
-    "siglip_vision_model": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "siglip_vision_model": (HALVES, HALVES),
+    "siglip2_vision_model": (HALVES, HALVES),
+    "vit": (HALVES, HALVES),
+    "beit": (HALVES, HALVES),
 }
 
 
 class HFVisionEncoder(ImageEncoder):
-    """Last hidden state of a vision tower, the [CLS] token included where there is one.
+    """Last hidden state of a vision tower, the [CLS] token included where there is one, in float32.
 
     Args:
         model: hub name or local folder of a model with a vision tower; None builds one from ``config``.
@@ -51,7 +56,14 @@ class HFVisionEncoder(ImageEncoder):
         if (model is None) == (config is None):
             raise UsageError("HFVisionEncoder: give either model=NAME_OR_FOLDER or config={model_type: …}, not both")
         self.model = _load_tower(model) if model is not None else _random_tower(config or {})
+        self.register_load_state_dict_pre_hook(_skip_pooling)
         vision = self.model.config
+        lacking = [key for key in ("image_size", "hidden_size") if not hasattr(vision, key)]
+        if lacking:
+            raise UsageError(
+                f"model_type='{vision.model_type}': no vision transformer with tokens of one width (its config has "
+                f"no {lacking[0]}); give one such as clip_vision_model or dinov2; TimmEncoder has convolutional ones"
+            )
         size = image_size or vision.image_size
         self.interpolate = size != vision.image_size
         own_mean, own_std = _pixel_statistics(model, vision.model_type)
@@ -65,13 +77,18 @@ class HFVisionEncoder(ImageEncoder):
         # Asked rather than computed: [CLS], registers and a distillation token differ between the families.
         training = self.model.training
         try:
-            with torch.no_grad():
-                self.num_tokens = self.eval().encode(torch.zeros(1, 3, size, size)).shape[1]
+            with torch.set_grad_enabled(not frozen):
+                tokens = self.eval().encode(torch.zeros(1, 3, size, size))
+            if tokens.dim() != 3 or tokens.shape[2] != self.width:
+                raise ValueError(f"gives {tuple(tokens.shape)} and not tokens of width {self.width}")
         except (TypeError, ValueError, RuntimeError) as error:
             raise UsageError(
                 f"model_type='{vision.model_type}' at image_size={size}: takes no picture "
                 f"({str(error).strip().splitlines()[0]}); give a vision tower such as clip_vision_model or dinov2"
             ) from error
+        self.num_tokens = tokens.shape[1]
+        if not frozen:
+            self.fix_unused(tokens)
         self.model.train(training)
 
     def checkpoint_args(self) -> dict[str, Any]:
@@ -123,7 +140,8 @@ def _random_tower(config: dict[str, Any]) -> Any:
         raise UsageError("config: needs model_type, e.g. clip_vision_model, blip_vision_model, dinov2 or vit")
     config_class, model_class = _tower_class(model_type)
     settings = config_class(**_with_blip_eps(model_type, values))
-    return model_class.from_config(settings) if hasattr(model_class, "from_config") else model_class(settings)
+    build = getattr(model_class, "from_config", model_class)
+    return _without_pooling(build(settings))
 
 
 def _load_tower(name: str) -> Any:
@@ -136,14 +154,43 @@ def _load_tower(name: str) -> Any:
         _, model_class = _tower_class(model_type)
         for key, value in _with_blip_eps(model_type, {}).items():
             setattr(vision, key, value)
-        return model_class.from_pretrained(name, config=vision)
-    except (OSError, ValueError) as error:
+        # transformers finds the tower in a whole model of every family but BLIP's.
+        inside = {r"^vision_model\.": ""} if model_type == "blip_vision_model" else None
+        model, info = model_class.from_pretrained(
+            name, config=vision, dtype=torch.float32, key_mapping=inside, output_loading_info=True
+        )
+    except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, UsageError):
             raise
         raise UsageError(
             f"model='{name}': can't be loaded ({str(error).strip().splitlines()[0]}); download config.json and "
             "model.safetensors of it into a folder and give that folder"
         ) from error
+    model = _without_pooling(model)
+    missing = sorted(set(info["missing_keys"]) & {key for key, _ in model.named_parameters()})
+    if missing:
+        raise UsageError(
+            f"model='{name}': lacks weights of a {model_type} ({len(missing)}, such as {missing[0]}); give a model "
+            "that holds its whole vision tower"
+        )
+    return model
+
+
+def _without_pooling(model: Any) -> Any:
+    """Takes off what makes one vector of the tokens: nobody reads it, and where a file lacks it it is random."""
+    if "add_pooling_layer" in inspect.signature(type(model)).parameters:
+        model.pooler = None
+    if getattr(model, "use_head", False):  # SigLIP
+        model.use_head = model.config.vision_use_head = False
+        model.head = None
+    return model
+
+
+def _skip_pooling(encoder: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Checkpoints from before hold what ``_without_pooling`` takes off."""
+    gone = tuple(f"{prefix}model.{part}." for part in ("pooler", "head") if getattr(encoder.model, part, None) is None)
+    for key in [key for key in state if key.startswith(gone)]:
+        del state[key]
 
 
 def _with_blip_eps(model_type: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -152,9 +199,13 @@ def _with_blip_eps(model_type: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pixel_statistics(name: str | None, model_type: str) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    file = Path(name or "") / "preprocessor_config.json"
-    if name and file.is_file():
-        values = json.loads(file.read_text())
-        if "image_mean" in values and "image_std" in values:
-            return tuple(values["image_mean"]), tuple(values["image_std"])
+    from transformers.utils import cached_file
+
+    try:
+        file = None if name is None else cached_file(name, "preprocessor_config.json")
+    except OSError:  # the folder or the repository has none, or there is no hub
+        file = None
+    values = {} if file is None else json.loads(Path(file).read_text())
+    if "image_mean" in values and "image_std" in values:
+        return tuple(values["image_mean"]), tuple(values["image_std"])
     return PIXEL_STATISTICS.get(model_type, (IMAGENET_MEAN, IMAGENET_STD))

@@ -24,8 +24,8 @@ class TimmEncoder(ImageEncoder):
         pretrained: fetch the weights that timm names; needs the hub or its cache.
         checkpoint_path: read the weights from this file instead (safetensors or a state dict).
         model_kwargs: passed to ``timm.create_model``, e.g. {"pad_type": "same", "img_size": 224}.
-        image_size: side of the picture; None takes the model's own. The position embeddings of a transformer are
-            interpolated to it.
+        image_size: side of the picture; None takes img_size of ``model_kwargs``, or else the model's own. The position
+            embeddings of a transformer are interpolated to it.
         mean: per channel; None takes the model's own.
         std: per channel; None takes the model's own.
         frozen: no gradients, always in eval mode.
@@ -69,8 +69,10 @@ class TimmEncoder(ImageEncoder):
         except (OSError, RuntimeError, TypeError, ValueError, SafetensorError, UnpicklingError) as error:
             raise _unreadable(model_name, pretrained, checkpoint_path, error) from error
         config = timm.data.resolve_data_config({}, model=self.model)
+        built = (model_kwargs or {}).get("img_size")
+        built = built[0] if isinstance(built, list | tuple) else built
         self.preprocess = ImagePreprocess(
-            size=image_size or config["input_size"][-1],
+            size=image_size or built or config["input_size"][-1],
             mean=tuple(mean or config["mean"]),
             std=tuple(std or config["std"]),
             interpolation=config["interpolation"] if config["interpolation"] in ("bilinear", "bicubic") else "bicubic",
@@ -84,12 +86,19 @@ class TimmEncoder(ImageEncoder):
         try:
             if image_size is not None and hasattr(self.model, "set_input_size"):
                 self.model.set_input_size(img_size=image_size)
-            with torch.no_grad():
+            with torch.set_grad_enabled(not frozen):
                 probe = self.eval().encode(torch.zeros(1, 3, self.preprocess.size, self.preprocess.size))
+        except AttributeError as error:
+            raise UsageError(
+                f"model_name='{model_name}': its forward_features gives neither a map nor a row of tokens ({error}); "
+                "give another of timm.list_models()"
+            ) from error
         except (AssertionError, RuntimeError) as error:
             raise UsageError(
                 f"image_size={self.preprocess.size}: {model_name} can't take it ({str(error).strip().splitlines()[0]})"
             ) from error
+        if not frozen:
+            self.fix_unused(probe)
         self.model.train(training)
         self.num_tokens, self.width = probe.shape[1:]
 

@@ -35,6 +35,7 @@ def load_encoder(model: str | None, config: dict[str, Any] | None) -> tuple[Any,
         )
     except (OSError, ValueError) as error:
         raise _unreachable(model, error) from error
+    encoder = encoder.float()  # whatever the file has: the head beside it is float32
     # A sentence encoder such as MiniLM has no head: transformers would give a random one, so leave it out.
     missing = any("predictions.transform" in key or key.startswith("lm_head") for key in info["missing_keys"])
     base = getattr(encoder, encoder.base_model_prefix)
@@ -42,32 +43,29 @@ def load_encoder(model: str | None, config: dict[str, Any] | None) -> tuple[Any,
 
 
 def load_tokenizer(tokenizer: str) -> Any:
-    """A fast tokenizer from a hub name, a folder, a BERT vocabulary file, or a tokenizer.json or its text."""
-    from tokenizers import Tokenizer
-    from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
+    """A fast tokenizer from a hub name, a folder, a BERT vocabulary file, or a tokenizer.json or its text.
 
-    special = {
-        "unk_token": "[UNK]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "pad_token": "[PAD]",
-        "mask_token": "[MASK]",
-    }
+    Raises:
+        UsageError: if it can't be had, or the file is none.
+    """
+    from transformers import AutoTokenizer, BertTokenizer
+
     if Path(tokenizer).suffix == ".json" and Path(tokenizer).is_file():
-        tokenizer = Path(tokenizer).read_text(encoding="utf-8")
+        return _from_json(_text(tokenizer), tokenizer)
     if tokenizer.startswith("{"):
-        return PreTrainedTokenizerFast(
-            tokenizer_object=Tokenizer.from_str(tokenizer), **_special_tokens(tokenizer, special)
-        )
+        return _from_json(tokenizer, "{…}")
     if Path(tokenizer).is_file() and Path(tokenizer).suffix == ".txt":
         # transformers 5 ignores vocab_file= in silence and maps every word to [UNK]; vocab= works.
-        words = Path(tokenizer).read_text(encoding="utf-8").split("\n")
+        words = _text(tokenizer).split("\n")
         return BertTokenizer(vocab={word: index for index, word in enumerate(words) if word or index < len(words) - 1})
     tokenizer = locate(tokenizer)
     try:
         return AutoTokenizer.from_pretrained(tokenizer, use_fast=True)
-    except (OSError, ValueError) as error:
-        raise _unreachable(tokenizer, error) from error
+    except Exception as error:
+        # A damaged tokenizer.json is a KeyError of transformers, or a bare Exception of tokenizers.
+        if isinstance(error, OSError | ValueError | KeyError) or type(error) is Exception:
+            raise _unreachable(tokenizer, error) from error
+        raise
 
 
 def locate(name: str) -> str:
@@ -116,12 +114,36 @@ def _masked_lm_head(encoder: nn.Module) -> nn.Module | None:
     return getattr(head, "predictions", None) or getattr(encoder, "lm_head", None)
 
 
-def _special_tokens(text: str, bert: dict[str, str]) -> dict[str, str]:
+def _text(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"tokenizer='{file}': not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
+
+
+def _from_json(text: str, name: str) -> Any:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+        tokenizer, special = Tokenizer.from_str(text), _special_tokens(text)
+    except Exception as error:  # tokenizers raises no narrower one
+        first = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"tokenizer='{name}': not a tokenizer.json ({first}); give one of the tokenizers library, or a vocab.txt"
+        ) from error
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def _special_tokens(text: str) -> dict[str, str]:
     import json
 
     known = {token["content"] for token in json.loads(text).get("added_tokens", [])}
-    roberta = dict(zip(bert, ["<unk>", "<s>", "</s>", "<pad>", "<mask>"], strict=True))
-    return bert if "[CLS]" in known else roberta
+    names = ("unk_token", "cls_token", "sep_token", "pad_token", "mask_token")
+    bert, roberta = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"), ("<unk>", "<s>", "</s>", "<pad>", "<mask>")
+    return dict(zip(names, bert if "[CLS]" in known else roberta, strict=True))
 
 
 def _unreachable(name: str, error: Exception) -> UsageError:

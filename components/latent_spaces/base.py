@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ladic.components.latent_spaces.head import WordHead
 from ladic.components.latent_spaces.normalizer import LatentNormalizer
 from ladic.components.latent_spaces.tokens import texts, token_lengths, tokenize
 from ladic.errors import UsageError
+from ladic.json_files import write_whole
 from ladic.spec import Buildable, absolute
 from ladic.types import TokenBatch
 
@@ -58,6 +59,7 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
     special_at: SpecialAt = "mean"
     reassign: bool = True
     encoder_dropout: bool = False
+    layer: int = 0  # of the text model, whose features these are; 0 where they are embeddings or of no model
     trained_head: bool = False  # whether the head already knows its words (from pretraining or from fit-space)
 
     fitted_parts = ("normalizer", "head")  # what fitting or training made, beside the text model
@@ -111,10 +113,16 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
         return ~inner
 
     @torch.no_grad()
-    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Clean latents x0 (B, L, D): normalised features, special positions reassigned."""
+    def encode(self, input_ids: Tensor, attention_mask: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Clean latents x0 (B, L, D): normalised features, special positions reassigned.
+
+        Args:
+            input_ids: (B, L).
+            attention_mask: (B, L), 1 on the caption.
+            seen: (B, L), 1 where the text model may look, if not at all of the caption: blanks are no words yet.
+        """
         with self._dropout():
-            features = self.features(input_ids, attention_mask)
+            features = self.features(input_ids, attention_mask if seen is None else seen)
         latents = self.normalizer.normalize(features)
         special = self.reassigned_positions(input_ids, attention_mask)
         return torch.where(special.unsqueeze(-1), self.special_latent().to(latents.dtype), latents)
@@ -181,13 +189,16 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
         With a ``special_token`` they give that token, as the released code does with ".". Without ``reassign`` they
         give themselves.
         """
-        tokenizer = self.tokenizer
-        filler = tokenizer.pad_token_id
-        if self.special_token is not None:
-            filler = tokenizer(self.special_token, add_special_tokens=False)["input_ids"][0]
         if self.reassign:
-            input_ids = input_ids.masked_fill(self.special_positions(input_ids, attention_mask), filler)
-        return self.head.index_of(input_ids, unknown=tokenizer.unk_token_id)
+            input_ids = input_ids.masked_fill(self.special_positions(input_ids, attention_mask), self.filler_id)
+        return self.head.index_of(input_ids, unknown=self.tokenizer.unk_token_id)
+
+    @property
+    def filler_id(self) -> int:
+        """Token id of what special positions give: [PAD], or the ``special_token``."""
+        if self.special_token is None:
+            return int(self.tokenizer.pad_token_id)
+        return int(self.tokenizer(self.special_token, add_special_tokens=False)["input_ids"][0])
 
     def to_text(self, indices: Tensor) -> list[str]:
         """Captions from indices into the logits (B, L): special tokens erased, word pieces joined."""
@@ -197,8 +208,8 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
         """Writes what fitting found (statistics, head) as one safetensors file."""
         tensors = {f"normalizer.{key}": value for key, value in self.normalizer.state_dict().items()}
         tensors |= {f"head.{key}": value for key, value in self.head.state_dict().items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata or {})
+        facts = {"layer": str(self.layer), **(metadata or {})}
+        write_whole(path, save({key: value.contiguous() for key, value in tensors.items()}, facts))
 
     def load_fit(self, path: str) -> None:
         """Reads what ``save_fit`` wrote.
@@ -209,7 +220,9 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
         if not Path(path).is_file():
             raise UsageError(f"fitted='{path}': no such file; make it with `ladic fit-space -c CONFIG --output {path}`")
         try:
-            tensors = load_file(path)
+            with safe_open(path, framework="pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is no dict
+                facts = file.metadata() or {}
         except SafetensorError as error:
             raise UsageError(
                 f"fitted='{path}': not a safetensors file ({error}); make it again with fit-space"
@@ -217,6 +230,11 @@ class TextLatentSpace(Buildable, nn.Module, ABC):
         width = tensors["normalizer.mean"].shape[0] if "normalizer.mean" in tensors else None
         if width != self.width:
             raise UsageError(f"fitted='{path}': fitted for a space of width {width}, this one has {self.width}")
+        if facts.get("layer", str(self.layer)) != str(self.layer):  # files of before have no word of it
+            raise UsageError(
+                f"fitted='{path}': fitted at layer {facts['layer']}, this space is at layer {self.layer}; make another "
+                "with `ladic fit-space` and the same options"
+            )
         missing, unexpected = self.load_state_dict(tensors, strict=False)
         assert not unexpected
         assert not [key for key in missing if key.startswith(("normalizer.", "head."))]

@@ -94,8 +94,10 @@ class BertLatentSpace(TextLatentSpace):
             )
         self.upper = nn.ModuleList(layers[layer : None if decoder_layers is None else layer + decoder_layers])
         self.encoder_config = encoder.config
-        self.width, self.length = encoder.config.hidden_size, length
-        limit = encoder.config.max_position_embeddings
+        self.width, self.length, self.layer = encoder.config.hidden_size, length, layer
+        # RoBERTa numbers positions from behind the one of padding.
+        padding = getattr(getattr(self.embeddings, "position_embeddings", None), "padding_idx", None)
+        limit = encoder.config.max_position_embeddings - (0 if padding is None else padding + 1)
         if not 3 <= length <= limit:
             raise UsageError(f"length={length}: accepted are 3 to {limit}, the positions of the text model")
         self.reassign, self.encoder_dropout = reassign, encoder_dropout

@@ -41,6 +41,8 @@ class EmbeddingLatentSpace(TextLatentSpace):
         special_at: SpecialAt = "mean",
     ) -> None:
         super().__init__()
+        if length < 3:
+            raise UsageError(f"length={length}: need at least 3, for [CLS], a word and [SEP]")
         encoder, _ = load_encoder(model, config)
         if tokenizer is None and model is None:
             raise UsageError("tokenizer: needed beside config=…; give a folder or a vocabulary file")

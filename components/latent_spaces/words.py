@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ladic.components.latent_spaces.base import TextLatentSpace
+from ladic.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Words:
     @classmethod
     def of(cls, space: TextLatentSpace) -> Words:
         tokenizer, ids = space.tokenizer, space.head.vocabulary
-        end = tokenizer.pad_token_id
-        if space.special_token is not None:
-            end = tokenizer(space.special_token, add_special_tokens=False)["input_ids"][0]
-        fillers = torch.tensor([*tokenizer.all_special_ids, end], device=ids.device)
+        fillers = torch.tensor([*tokenizer.all_special_ids, space.filler_id], device=ids.device)
         place = int(torch.searchsorted(ids, fillers[-1]))
+        if place == len(ids) or int(ids[place]) != space.filler_id:
+            raise UsageError(
+                f"latent space: its head has no word '{tokenizer.convert_ids_to_tokens(space.filler_id)}', which ends "
+                "its captions; fit it again with `ladic fit-space`"
+            )
         filler = torch.isin(ids, fillers)
         return cls(ids, filler, int(filler.sum()), place, tokenizer.cls_token_id, tokenizer.sep_token_id)
 
@@ -57,5 +60,6 @@ class Words:
         length = indices.shape[1]
         stop = (self.ends(indices) if ends is None else ends).clamp_max(length - 2).unsqueeze(1) + 1
         place = torch.arange(length, device=indices.device).unsqueeze(0)
-        ids = self.ids[indices].masked_fill(place == 0, self.begin_id).masked_fill(place == stop, self.stop_id)
+        ids = torch.where(place > stop, self.ids[self.end], self.ids[indices])  # padding, as captions have it there
+        ids = ids.masked_fill(place == 0, self.begin_id).masked_fill(place == stop, self.stop_id)
         return space.encode(ids, (place <= stop).long())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from ladic.components.samplers.base import Sampler, added_variance, signal_and_noise
@@ -43,5 +44,6 @@ class AncestralSampler(Sampler):
         signal_s, noise_s = signal_and_noise(schedule, s)
         beta, left = added_variance(schedule, t, s), noise_t.square().clamp_min(1e-12)
         mean = signal_s * beta / left * x0 + signal_t / signal_s * noise_s.square() / left * x_t
+        mean = torch.where(noise_t > 0, mean, signal_s * x0)  # two times of a table's clean entry
         variance = beta if self.variance == "large" else beta * noise_s.square() / left
         return mean + variance.sqrt() * draw()

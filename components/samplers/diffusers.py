@@ -84,6 +84,11 @@ class DiffusersSampler(Sampler):
         """A fresh scheduler: it keeps state from step to step."""
         entries = torch.arange(1, ENTRIES + 1, dtype=torch.float64) / ENTRIES
         alpha_bar = schedule.alpha_bar(entries).double().clamp_min(1e-8)
+        if (schedule.sigma(entries).double().square() + alpha_bar - 1).abs().max() > 1e-3:
+            raise UsageError(
+                f"DiffusersSampler: {type(schedule).__name__} stretches its noise in sampling, of which the table that "
+                "diffusers gets can say nothing; give the schedule sampling=1.0, or take DDIMSampler"
+            )
         betas = 1 - alpha_bar / torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
         scheduler = self._class(
             num_train_timesteps=ENTRIES,

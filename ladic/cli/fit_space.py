@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ladic.cli.fitting import check_numbers, check_output
 from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
 
@@ -50,6 +51,9 @@ def main(argv: list[str]) -> None:
     options = parser.parse_args(argv)
     if options.output.suffix != ".safetensors":
         raise UsageError(f"--output {options.output}: the name must end in .safetensors")
+    check_numbers(options, "captions", "batch_size")
+    if options.head_steps is not None and options.head_steps < 0:
+        raise UsageError(f"--head-steps {options.head_steps}: need 0 or more")
 
     import torch
 
@@ -61,6 +65,7 @@ def main(argv: list[str]) -> None:
 
     torch.manual_seed(options.seed)
     config = parse(["-c", options.config, *options.overrides])
+    check_output(options.output)
     datamodule = build(spec_of(config.data), CaptionDataModule)
     space = on_device(build(model_part(config, "latent_space"), TextLatentSpace, {"fitted": None}), options.device)
     captions = datamodule.train_captions(options.captions)
@@ -81,8 +86,8 @@ def fit(space: TextLatentSpace, captions: list[str], options: Any) -> dict[float
     ids, mask = tokens.input_ids.to(device), tokens.attention_mask.to(device)
     fit_statistics(space, ids, mask, keep_specials=options.specials == "keep", batch_size=options.batch_size)
     if options.restrict_vocabulary:
-        # The special tokens of a caption, and [UNK] for words that training never saw.
-        always = [space.tokenizer.pad_token_id, space.tokenizer.unk_token_id]
+        # The special tokens of a caption, what stands at its special positions, and [UNK] for words never seen.
+        always = [space.tokenizer.pad_token_id, space.tokenizer.unk_token_id, space.filler_id]
         space.head.restrict(torch.unique(torch.cat([ids.flatten(), torch.tensor(always, device=device)])))
     steps = options.head_steps if options.head_steps is not None else (0 if space.trained_head else 2000)
     held_out = max(1, min(2000, len(ids) // 20))
@@ -92,6 +97,7 @@ def fit(space: TextLatentSpace, captions: list[str], options: Any) -> dict[float
         )
     used = len(space.head.vocabulary)
     print(f"fit-space: {len(captions)} captions, {used} words, {steps} steps for the head", flush=True)
+    space.eval()  # accuracies without the dropout that a space may have in training
     if steps:
         train_head(space, ids[held_out:], mask[held_out:], steps, options)
     return {level: accuracy(space, ids[:held_out], mask[:held_out], level) for level in NOISE_LEVELS}

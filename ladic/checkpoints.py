@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,11 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     file = find_checkpoint(path)
     try:
         checkpoint = torch.load(file, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own words say how to run the code in it all the same
+        raise UsageError(
+            f"checkpoint '{file}': can't be read: it is no checkpoint, or has code in it, which ladic never runs; give "
+            "one that `ladic fit` wrote"
+        ) from error
     except Exception as error:  # what a damaged file raises depends on where the damage is
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(f"checkpoint '{file}': can't be read ({reason}); is the file complete?") from error

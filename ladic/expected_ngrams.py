@@ -23,10 +23,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ladic.errors import UsageError
+from ladic.json_files import write_whole
 from ladic.metrics.functional.cider import SIGMA
 
 PICTURES = 1024
@@ -189,11 +190,10 @@ class ExpectedNgrams(nn.Module):
 
     def save(self, file: Path) -> None:
         """Writes weights (float16, the rest float32) and n-grams as one safetensors file."""
-        file.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
         tensors["weight"] = tensors["weight"].half()
         told = {"ngrams": self.ngrams, "pictures": self.pictures, "longest": self.longest, "lengths": self.lengths}
-        save_file(tensors, file, {name: json.dumps(value) for name, value in told.items()})
+        write_whole(file, save(tensors, {name: json.dumps(value) for name, value in told.items()}))
 
     @classmethod
     def load(cls, file: Path) -> ExpectedNgrams:

@@ -13,7 +13,6 @@ to know stands in ``export.json``. Every graph takes any batch size.
 from __future__ import annotations
 
 import copy
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,10 +29,12 @@ from ladic.components.noise_schedules.base import NoiseSchedule
 from ladic.components.samplers.base import Sampler
 from ladic.errors import UsageError
 from ladic.guidance import ClassifierFreeGuidance
+from ladic.json_files import write_json
 from ladic.targets import Target
 from ladic.types import ImagePreprocess
 
 FORMATS = ("onnx", "pt2")
+FACTS = "export.json"
 TOLERANCE = 1e-3
 """Largest absolute difference between a graph and the model that is let pass; about 1e-5 is usual in float32."""
 
@@ -103,6 +104,7 @@ def export(model: Exportable, folder: str | Path, formats: Sequence[str] = FORMA
         need_onnx()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / FACTS).unlink(missing_ok=True)  # until all is there, the folder holds no export
     written = []
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters warn about their own deprecated insides
@@ -132,7 +134,7 @@ def graphs(model: Exportable) -> list[Graph]:
 
 
 def write_facts(model: Exportable, folder: Path) -> None:
-    """``export.json``, ``tokenizer.json`` and ``null_tokens.npy``: what the loop around the graphs has to know."""
+    """What the loop around the graphs has to know: ``tokenizer.json``, ``null_tokens.npy`` and last ``export.json``."""
     import numpy as np
 
     times = model.sampler.times(model.noise_schedule)
@@ -154,13 +156,13 @@ def write_facts(model: Exportable, folder: Path) -> None:
         "self_conditioning": model.self_conditioning > 0,
         "vocabulary": model.latent_space.head.vocabulary.tolist(),
     }
-    (folder / "export.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
     tokenizer = model.latent_space.tokenizer.backend_tokenizer.to_str()
     (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     encoder = model.image_encoder
     with torch.no_grad():
         null = model.null_tokens(torch.zeros(1, encoder.num_tokens, encoder.width))
     np.save(folder / "null_tokens.npy", null.detach().float().numpy())
+    write_json(folder / FACTS, facts)
 
 
 def need_onnx() -> None:

@@ -71,6 +71,26 @@ def make_key(items: Sequence[Item], seed: int) -> dict[str, Any]:
     return {"study": study_id(items), "seed": seed, "items": rows}
 
 
+def check_key(key: Any, file: str) -> dict[str, Any]:
+    """A key as ``make_key`` made it.
+
+    Raises:
+        UsageError: if it is something else.
+    """
+    items = key.get("items") if isinstance(key, dict) else None
+    if not isinstance(items, dict) or not items or "study" not in key:
+        raise UsageError(f"--key {file}: not a key that `ladic human export` wrote")
+    for token, item in items.items():
+        image_id, systems = (item.get("image_id"), item.get("systems")) if isinstance(item, dict) else (None, None)
+        named = isinstance(systems, list) and systems and all(isinstance(name, str) for name in systems)
+        if not isinstance(image_id, str) or not named:
+            raise UsageError(
+                f"--key {file}: its item '{token}' has no image_id or no systems; give the file that "
+                "`ladic human export` wrote"
+            )
+    return dict(key)
+
+
 def study_id(items: Sequence[Item]) -> str:
     """Short hash by which ratings and key find each other."""
     return hashlib.blake2b("".join(sorted(item.token for item in items)).encode(), digest_size=6).hexdigest()
@@ -89,6 +109,8 @@ def check_ratings(ratings: Any, key: Mapping[str, Any], file: str) -> dict[str, 
     for token, given in ratings["ratings"].items():
         if token not in key["items"]:
             raise UsageError(f"{file}: rates '{token}', which the key doesn't have")
+        if not isinstance(given, dict):
+            raise UsageError(f"{file}: {given!r} for '{token}'; accepted are {', '.join(ASPECTS)} from 1 to 5")
         for aspect, value in given.items():
             good = isinstance(value, int) and not isinstance(value, bool) and LOWEST <= value <= HIGHEST
             if aspect not in ASPECTS or not good:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ladic.errors import UsageError
+from ladic.json_files import write_whole
 
 
 class PhraseDetector(nn.Module):
@@ -51,9 +52,8 @@ class PhraseDetector(nn.Module):
 
     def save(self, file: Path) -> None:
         """Writes weights (float16) and phrases as one safetensors file."""
-        file.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: value.half().contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors, file, {"phrases": json.dumps(self.phrases)})
+        write_whole(file, save(tensors, {"phrases": json.dumps(self.phrases)}))
 
     @classmethod
     def load(cls, file: Path) -> PhraseDetector:

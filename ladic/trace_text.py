@@ -17,8 +17,10 @@ def trace_table(trace: Trace) -> Table:
     Where Back&Refine went back, a second row shows what it kept (green) and, in brackets, what it dropped (red).
     """
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=f"{trace.image}: {trace.caption}", title_justify="left", show_lines=False)
+    title = Text(f"{trace.image}: {trace.caption}", style="table.title")  # a name may have brackets in it
+    table = Table(title=title, title_justify="left", show_lines=False)
     table.add_column("step", justify="right")
     table.add_column("t", justify="right")
     table.add_column("to final", justify="right")

@@ -15,6 +15,8 @@ from tiny_run import (
     write_config,
 )
 
+from ladic.components.latent_spaces.backbone import load_tokenizer
+from ladic.errors import UsageError
 from ladic.plugins import KINDS
 
 
@@ -140,6 +142,40 @@ def test_a_configuration_that_is_none(cli, tmp_path, text, message):
     done = cli("fit", "-c", file)
     assert done.code == 2
     assert message in error_line(done.stderr)
+
+
+@pytest.mark.parametrize("based", [False, True])
+def test_a_configuration_that_is_not_utf8(cli, tmp_path, based):
+    file, top = tmp_path / "latin1.yaml", tmp_path / "top.yaml"
+    file.write_bytes("# café\nseed_everything: 1\n".encode("latin-1"))
+    top.write_text("base: latin1.yaml\n")
+    line = error_line(cli("fit", "-c", top if based else file).stderr)
+    assert line == f"--config: '{file}' is not UTF-8 text (invalid continuation byte at byte 5); save it as UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("vocab.txt", b"caf\xe9\n", "': not UTF-8 text (invalid continuation byte at byte 3); save it as UTF-8"),
+        ("tokenizer.json", b'{"x": "caf\xe9"}', "': not UTF-8 text"),
+        ("tokenizer.json", b'{"x": 1}', "': not a tokenizer.json ("),
+        ("tokenizer.json", b"[]", "': not a tokenizer.json ("),
+        ("tokenizer.json", b"", "': not a tokenizer.json ("),
+    ],
+)
+def test_a_tokenizer_that_is_none(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError) as told:
+        load_tokenizer(str(tmp_path / name))
+    assert f"tokenizer='{tmp_path / name}{message}" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_folder_with_a_damaged_tokenizer(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "tokenizer.json").write_text('{"x": 1}')
+    with pytest.raises(UsageError, match="can't be loaded"):
+        load_tokenizer(str(tmp_path))
 
 
 @NEWEST_WORDS

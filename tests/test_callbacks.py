@@ -96,7 +96,7 @@ def test_the_scores_are_those_of_ladic_score(cli, trained, tmp_path):
 
 
 def test_unknown_metrics_are_told_before_the_run(cli, bare):
-    done = cli("test", "-c", bare, ADDED, "--trainer.callbacks.metrics=[blue]")
+    done = cli("test", "-c", bare, ADDED, "--trainer.callbacks.metrics=[blue]", "--ckpt_path=null")
     assert done.code == 2
     assert "CaptionEvaluation.metrics: no metric called 'blue'; there are bleu, meteor" in error_line(done.stderr)
     with pytest.raises(UsageError, match="test_metrics: none given"):

@@ -6,6 +6,10 @@ import pytest
 import torch
 from tiny_run import error_line, picture
 
+import ladic.inference
+from ladic.captioner_base import Captioner
+from ladic.metrics.functional.cider import DocumentFrequencies
+
 COLOURS = {"a.png": "red", "b.jpg": "green", "c d.png": "blue", "größe-犬.png": "yellow"}
 
 
@@ -72,6 +76,49 @@ def test_a_caption_depends_on_nothing_but_its_picture(caption, folder, tmp_path)
     renamed = records(caption(tmp_path / "renamed.jpg", "--json"))[0]["candidates"]
     assert together == pairs
     assert together[str(folder / "b.jpg")] == alone == renamed
+
+
+@pytest.fixture
+def shapes(monkeypatch):
+    """Numbers of pictures that the model was handed at a time."""
+    real, seen = ladic.inference.encoded, []
+    monkeypatch.setattr(ladic.inference, "encoded", lambda model, rows: seen.append(len(rows)) or real(model, rows))
+    return seen
+
+
+def test_a_batch_is_as_large_as_was_asked_for(caption, folder, shapes):
+    file = folder / "a.png"
+    assert len(caption(*[file] * 35, "--batch-size=34", "--num-steps=1").stdout.splitlines()) == 35
+    assert shapes == [34, 1]
+
+
+def test_what_is_compiled_sees_one_shape(caption, folder, shapes, monkeypatch):
+    plain = caption(folder, folder / "a.png", "--batch-size=2")
+    monkeypatch.setattr(Captioner, "accelerate", lambda model, *_: setattr(model, "compiled", True))
+    done = caption(folder, folder / "a.png", "--batch-size=2", "--compile")
+    assert done.stdout == plain.stdout
+    assert shapes == [2, 2, 1, 2, 2, 2]
+
+
+def test_frequencies_are_read_once_for_all_pictures(caption, folder, tmp_path, monkeypatch):
+    counted = DocumentFrequencies.from_references([["a red circle"], ["a blue square"]])
+    counted.save(tmp_path / "counts.gz")
+    real, read = DocumentFrequencies.load, []
+    monkeypatch.setattr(DocumentFrequencies, "load", lambda path: read.append(path) or real(path))
+    words = ["--utility=cider", f"--frequencies={tmp_path / 'counts.gz'}", "--num-captions=2", "--num-candidates=3"]
+    done = caption(folder, *words, "--json")
+    assert [len(record["captions"]) for record in records(done)] == [2] * 4
+    assert len(read) == 2, "the selector's and the diversity's"
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps", "cuda:99", "toaster"])
+def test_a_device_that_is_not_there_is_not_the_checkpoints_fault(caption, folder, device):
+    if device.partition(":")[0] == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    told = error_line(caption(folder / "a.png", f"--device={device}").stderr)
+    assert told.startswith(f"--device {device}: this machine has none (")
+    assert told.endswith("; give auto or cpu")
+    assert "checkpoint" not in told
 
 
 def test_the_seed_is_the_noise(caption, folder):
@@ -153,7 +200,9 @@ def test_a_checkpoint_with_code_in_it_is_refused(cli, folder, tmp_path):
     done = cli("caption", folder / "a.png", f"--checkpoint={tmp_path / 'code.ckpt'}")
     assert done.code == 2
     assert "ran!" not in done.stdout
-    error_line(done.stderr)
+    told = error_line(done.stderr)
+    assert "can't be read: it is no checkpoint, or has code in it, which ladic never runs; give one" in told
+    assert "trust" not in told
 
 
 def test_several_captions_of_a_picture_with_their_diversity(caption, folder, tmp_path):

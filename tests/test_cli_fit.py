@@ -129,6 +129,23 @@ def test_validate_and_predict_run_from_a_checkpoint(cli, trained, tmp_path):
     assert (tmp_path / "run" / "results_val.json").read_text() == (trained / "results_val.json").read_text()
 
 
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_random_weights_are_scored_only_where_that_is_asked_for(cli, tmp_path, command):
+    config = write_config(tmp_path)
+    for words in ([], ["--ckpt_path="]):
+        told = error_line(cli(command, "-c", config, *words).stderr)
+        assert told.startswith(f"--ckpt_path: not given, and `ladic {command}` would caption with random weights; ")
+        assert "add --ckpt_path=RUN" in told
+    assert not (tmp_path / "run").exists(), "nothing is written over"
+    if command == "predict":
+        assert cli(command, "-c", config, "--ckpt_path=null").code == 0
+
+
+def test_a_checkpoint_may_stand_in_the_configuration(cli, tmp_path, trained):
+    config = write_config(tmp_path, {**tiny_config(tmp_path), "ckpt_path": str(trained / "last.ckpt")})
+    assert cli("predict", "-c", config).code == 0
+
+
 def batch_of(trained, model):
     datamodule = build(spec_of(parse(["-c", str(trained.parent / "tiny.yaml")]).data), CaptionDataModule)
     datamodule.bind(model)

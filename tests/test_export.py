@@ -127,8 +127,10 @@ def test_the_program_runs_in_torch_alone(exported):
 def test_numbers_that_are_not_the_models_are_refused(trained, tmp_path, monkeypatch):
     model = LatentDiffusionCaptioner.load_from_checkpoint(trained)
     monkeypatch.setattr("ladic.export._difference", lambda *_: float("nan"))
+    (tmp_path / "export.json").write_text("{}")
     with pytest.raises(UsageError, match=r"encoder\.pt2: its numbers differ from the model's by nan"):
         export(model, tmp_path, ["pt2"])
+    assert not (tmp_path / "export.json").exists(), "a folder that is half new doesn't pass for an export"
 
 
 def test_a_part_that_no_graph_can_hold_is_named(trained, tmp_path, monkeypatch):

@@ -280,6 +280,22 @@ def test_overwriting_makes_the_same_pictures_again(tmp_path: Path, encoder: Conv
     assert contents(tmp_path) == whole
 
 
+def test_files_of_others_are_never_removed(tmp_path: Path, encoder: ConvEncoder) -> None:
+    make(tmp_path, encoder)
+    theirs = {name: name.encode() for name in ("notes.json", "a.npy", "b.part", "train-best.ckpt", "train-1.npy")}
+    for name, content in theirs.items():
+        (tmp_path / name).write_bytes(content)
+    make(tmp_path, ConvEncoder(image_size=16, channels=(8, 8)), overwrite=True)
+    make(tmp_path, encoder, ids=IDS[:4], overwrite=True)
+    assert {name: contents(tmp_path)[name] for name in theirs} == theirs
+    for name in ("manifest.json", "train.json"):
+        folder = tmp_path / name.removesuffix(".json")
+        write_json(folder / name, {"version": "1.0"})
+        with pytest.raises(UsageError, match=f"its {name} is not of a cache that this version can replace"):
+            make(folder, encoder, overwrite=True)
+        assert list(contents(folder)) == [name]
+
+
 @pytest.mark.parametrize("files", [1, 99])
 def test_another_encoder_is_refused_or_starts_again(tmp_path: Path, encoder: ConvEncoder, files: int) -> None:
     make(tmp_path, encoder, files=files)

@@ -171,6 +171,7 @@ def test_missing_ratings_are_left_out(study):
         (["score", "{tmp}/gone.json", "--key", "{tmp}/s.key.json"], "gone.json: no such file"),
         (["score", "{ours}", "--key", "{tmp}/s.key.json"], "not a file of ratings"),
         (["score", "{ours}", "--key", "{ours}"], "not a key"),
+        (["export", "{ours}", "--images", "{photos}", "--output", "."], "--output .: has no name"),
         ([], "the following arguments are required"),
     ],
 )
@@ -189,6 +190,7 @@ def test_wrong_words_are_one_line(cli, files, study, tmp_path, words, message):
         (lambda c: next(iter(c["ratings"].values())).update(fluency=6), "fluency=6"),
         (lambda c: next(iter(c["ratings"].values())).update(fluency="5"), "fluency='5'"),
         (lambda c: next(iter(c["ratings"].values())).update(beauty=3), "beauty=3"),
+        (lambda c: c["ratings"].update({next(iter(c["ratings"])): 3}), "3 for '"),
     ],
 )
 def test_ratings_that_can_not_be_are_refused(cli, study, tmp_path, change, message):
@@ -198,6 +200,39 @@ def test_ratings_that_can_not_be_are_refused(cli, study, tmp_path, change, messa
     done = cli("human", "score", file, "--key", tmp_path / "s.key.json")
     assert done.code == 2
     assert message in error_line(done.stderr)
+
+
+@pytest.mark.parametrize("item", [3, {}, {"image_id": "img0"}, {"image_id": "img0", "systems": []}])
+def test_a_key_that_was_cut_is_refused(cli, study, tmp_path, item):
+    ratings = write_json(tmp_path / "r.json", rate(study[1], "a", lambda system, number: 3))
+    key = write_json(tmp_path / "cut.key.json", {**study[1], "items": {**study[1]["items"], "t": item}})
+    assert "its item 't' has no image_id or no systems" in error_line(
+        cli("human", "score", ratings, "--key", key).stderr
+    )
+
+
+def test_the_key_of_another_study_stays(cli, files, study, tmp_path):
+    words = ["human", "export", *files, "--images", tmp_path / "photos", "--count=6", "--output", tmp_path / "s"]
+    told = error_line(cli(*words, "--seed=1").stderr)
+    assert "s.key.json' is there, and not the key of this study" in told
+    assert told.endswith("choose another --output")
+    assert ((tmp_path / "s.html").read_text(), json.loads((tmp_path / "s.key.json").read_text())) == study
+    assert cli(*words, "--title=Again").code == 0, "the same study may be written anew"
+    (tmp_path / "s.key.json").write_text("no key")
+    assert "choose another --output" in error_line(cli(*words).stderr)
+
+
+def test_numbers_that_there_are_none_of_are_null(cli, study, tmp_path):
+    content = rate(study[1], "alone", lambda system, number: 3)
+    for given in content["ratings"].values():
+        del given["accuracy"]
+    words = [write_json(tmp_path / "r.json", content), "--key", tmp_path / "s.key.json", "--json", tmp_path / "o.json"]
+    assert cli("human", "score", *words).code == 0
+    text = (tmp_path / "o.json").read_text()
+    assert "NaN" not in text
+    found = json.loads(text)
+    assert found["correlations"]["fluency"] == [None, 0]
+    assert found["opinions"]["accuracy"]["ours"]["mean"] is None
 
 
 def test_a_rater_counts_once(cli, study, tmp_path):

@@ -105,6 +105,34 @@ def test_our_own_mistakes_keep_their_traceback(cli, subcommand):
         cli("caption")
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied", "/root/x\ny"), "/root/x y: Permission denied"),
+        (OSError(21, "Is a directory", "a.part", None, "a"), "a: Is a directory"),
+    ],
+)
+def test_a_file_that_the_system_refuses_is_named(cli, subcommand, error, message):
+    subcommand(raising(error))
+    assert cli("caption") == (2, "", f"error: {message}\n")
+
+
+def test_system_errors_without_a_file_keep_their_traceback(cli, subcommand):
+    subcommand(raising(OSError(5, "Input/output error")))
+    with pytest.raises(OSError, match="Input/output error"):
+        cli("caption")
+
+
+def test_a_file_that_is_not_utf8_is_named_where_the_words_have_it(cli, subcommand, tmp_path):
+    file = tmp_path / "latin1.txt"
+    file.write_bytes("a café ".encode("latin-1"))
+    subcommand(lambda argv: file.read_text(encoding="utf-8"))
+    assert cli("caption", f"--blanks={file}") == (
+        2, "", f"error: '{file}': not UTF-8 text (at b'\\xe9 '); save it as UTF-8\n"
+    )  # fmt: skip
+    assert cli("caption", "x" * 5000).stderr.startswith("error: a file that was to be read is not UTF-8 text (at b'")
+
+
 def test_ctrl_c(cli, subcommand):
     subcommand(raising(KeyboardInterrupt()))
     assert cli("caption") == (130, "", "interrupted\n")

@@ -12,10 +12,11 @@ from test_metrics_golden import CAPTIONS, CORPUS, PER_IMAGE, REFERENCES
 
 from ladic.cli.score import main
 from ladic.errors import UsageError
-from ladic.metrics.caption_files import read_captions, read_references
+from ladic.metrics.caption_files import read_captions, read_ids, read_references
 from ladic.metrics.functional.bleu import bleu
 from ladic.metrics.functional.bootstrap import mean_of, paired_bootstrap
 from ladic.metrics.functional.by_length import bleu_by_length
+from ladic.metrics.functional.cider import DocumentFrequencies
 from ladic.metrics.functional.clip_score import clip_score
 from ladic.metrics.picture_files import find_pictures
 
@@ -239,6 +240,58 @@ def test_partial_and_missing_files(save, capsys):
         main([some, "--references", refs, *EXACT, "--compare", others])
     assert main([some, "--references", refs, *EXACT, "--compare", others, "--partial"]) == 0
     assert "1 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("42\n", {42}),
+        ('"a b.jpg"', {"a b.jpg"}),
+        ("a b.jpg\r\n 000042 \n\nc.jpg", {"a b.jpg", 42, "c.jpg"}),
+        ("[1, 2]", {1, 2}),
+    ],
+)
+def test_ids_are_a_list_or_stand_one_a_line(text, ids, save):
+    assert read_ids(save("only", text)) == ids
+    with pytest.raises(UsageError, match="a list of image ids was expected"):
+        read_ids(save("only", '{"1": "a"}'))
+
+
+LINES = ['{"image_id": 1, "caption": "a\u2028dog"}', '{"image_id": 2, "caption": "a café"}']
+
+
+@pytest.mark.parametrize(
+    ("data", "captions", "cut"),
+    [
+        (LINES[0], {1: "a\u2028dog"}, False),
+        ("\n".join(LINES), {1: "a\u2028dog", 2: "a café"}, False),
+        ("\n".join(LINES)[:-5], {1: "a\u2028dog"}, True),
+        ("\n".join(LINES).encode()[:-3], {1: "a\u2028dog"}, True),  # within the last letter
+        ('{"file_name": "x.jpg", "caption": "a dog"}\n', {"x.jpg": "a dog"}, False),
+    ],
+)
+def test_lines_of_a_run_that_was_stopped(data, captions, cut, tmp_path, capsys):
+    file = tmp_path / "predictions.0.jsonl"
+    file.write_bytes(data if isinstance(data, bytes) else data.encode())
+    assert read_captions(file) == captions
+    assert capsys.readouterr().err == (f"note: {file}: its last line is cut off and left out\n" if cut else "")
+
+
+@pytest.mark.parametrize("text", [LINES[0][:-3], f"{LINES[0][:-3]}\n{LINES[1]}", f"{LINES[0]}\n{LINES[1][:-3]}\n"])
+def test_other_damaged_lines_are_refused(text, save):
+    with pytest.raises(UsageError, match="not JSON"):
+        read_captions(save("r.jsonl", text))
+
+
+def test_damaged_frequencies_are_told(save, tmp_path):
+    words = [save("r.json", coco_results()), "--references", save("g.json", references_as("plain")), *EXACT]
+    file = tmp_path / "f.json.gz"
+    DocumentFrequencies.from_references([["a dog"], ["a cat"]]).save(file)
+    whole = file.read_bytes()
+    for damaged in (whole[:20] + b"\xff\xff\xff" + whole[23:], whole[:-20], b"none"):
+        file.write_bytes(damaged)
+        with pytest.raises(UsageError, match=r"--document-frequencies .*holds no document frequencies"):
+            main([*words, "--document-frequencies", str(file)])
 
 
 def test_what_cannot_be_had_is_null_in_the_table(save, tmp_path, capsys):

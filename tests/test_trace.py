@@ -82,6 +82,12 @@ def test_the_table_shows_times_words_confidence_and_what_was_kept() -> None:
     assert re.search(r"\x1b\[31m \[dog\]", coloured), "dropped is red"
 
 
+def test_brackets_in_a_name_are_no_markup() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(trace_table(Trace("d[/x].png", "a :smile: [b]dog", STEPS[:1], 1)))
+    assert console.export_text().startswith("d[/x].png: a :smile: [b]dog")
+
+
 def test_pictures_and_the_page() -> None:
     png = Image.open(io.BytesIO(trace_png(TRACE))).convert("RGB")
     colours = {colour for _, colour in png.getcolors(1 << 24) or []}

@@ -23,6 +23,7 @@ from ladic.errors import UsageError
 
 if TYPE_CHECKING:
     from ladic.inference import Caption
+    from ladic.metrics.functional.cider import DocumentFrequencies
     from ladic.pictures import Picture
 
 
@@ -45,7 +46,9 @@ def main(argv: list[str]) -> int:
     length = length_range(options)
     files = expand(options.images)
 
+    from ladic.acceleration import padded
     from ladic.cli.model_options import load_model
+    from ladic.metrics.functional.cider import DocumentFrequencies
 
     model = load_model(options)
     if options.num_candidates is None:
@@ -53,35 +56,39 @@ def main(argv: list[str]) -> int:
     if length is not None:
         length.check(model.length, model.length_option)
     broken: list[UsageError] = []
+    frequencies = None
+    if options.frequencies and options.json and options.num_captions > 1:
+        frequencies = DocumentFrequencies.load(options.frequencies)
+    wanted = {"num_captions": options.num_captions, "diverse": options.diverse, "length": length}
+    size = 0
     for pictures in batches(files, options.batch_size, model.preprocess, broken):
-        for result in model.caption(
-            pictures, num_captions=options.num_captions, diverse=options.diverse, length=length
-        ):
-            show(result, options, several=len(files) > 1)
+        size = max(size, len(pictures))
+        whole = padded(pictures, size) if model.compiled else pictures  # one shape compiles once
+        for result in model.caption(whole, batch_size=options.batch_size, **wanted)[: len(pictures)]:
+            show(result, options, several=len(files) > 1, frequencies=frequencies)
     return 1 if broken else 0
 
 
-def show(result: Caption, options: Any, several: bool) -> None:
+def show(result: Caption, options: Any, several: bool, frequencies: DocumentFrequencies | None) -> None:
     """Prints one picture's captions."""
     if options.json:
         record = {key: value for key, value in dataclasses.asdict(result).items() if key != "captions"}
         if options.num_captions > 1:
-            record |= {"captions": result.captions, "diversity": measured(result.captions, options.frequencies)}
+            record |= {"captions": result.captions, "diversity": measured(result.captions, frequencies)}
         print(json.dumps(record, ensure_ascii=False))
         return
     for caption in result.captions:
         print(f"{result.image}: {caption}" if several else caption)
 
 
-def measured(captions: list[str], frequencies: str | None) -> dict[str, float | None] | None:
+def measured(captions: list[str], frequencies: DocumentFrequencies | None) -> dict[str, float | None] | None:
     """Diversity of a picture's captions; None if there is but one."""
-    from ladic.metrics.functional.cider import DocumentFrequencies
     from ladic.metrics.functional.diversity import diversity
     from ladic.metrics.functional.ptb_tokenizer import ptb_tokenize_all
 
     if len(captions) < 2:
         return None
-    return diversity(ptb_tokenize_all(captions), DocumentFrequencies.load(frequencies) if frequencies else None)
+    return diversity(ptb_tokenize_all(captions), frequencies)
 
 
 def batches(files: list[Path], size: int, preprocess: Any, broken: list[UsageError]) -> Iterator[list[Picture]]:

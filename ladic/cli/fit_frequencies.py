@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ladic.cli.fitting import check_output
 from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
 
@@ -25,9 +26,9 @@ def main(argv: list[str]) -> None:
     from ladic.spec import build
 
     config = parse(["-c", options.config, *options.overrides])
+    check_output(options.output)
     source = build(spec_of(config.data), CaptionDataModule).split("train")
     table = DocumentFrequencies.from_references([ptb_tokenize_all(source.captions(i)) for i in range(len(source))])
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     table.save(options.output)
     print(f"{table.num_images} pictures, {len(table.counts)} n-grams")
     print(f"wrote {options.output}; use it with `ladic caption --utility cider --frequencies {options.output}`")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ladic.cli.fitting import check_output
 from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
 
@@ -25,6 +26,7 @@ def main(argv: list[str]) -> None:
     from ladic.spec import build
 
     config = parse(["-c", options.config, *options.overrides])
+    check_output(options.output)
     captions = build(spec_of(config.data), CaptionDataModule).train_captions()
     space = build(model_part(config, "latent_space"), TextLatentSpace, {"fitted": None})
     tokens = space.tokenize(captions)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ladic.cli.fitting import check_numbers, check_output
 from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
 
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> None:
     options = parser.parse_args(argv)
     if options.output.suffix != ".safetensors":
         raise UsageError(f"--output {options.output}: the name must end in .safetensors")
+    check_numbers(options, "phrase", "steps", "batch_size")
 
     import torch
 
@@ -43,6 +45,7 @@ def main(argv: list[str]) -> None:
 
     torch.manual_seed(options.seed)
     config = parse(["-c", options.config, *options.overrides])
+    check_output(options.output)
     encoder = build(model_part(config, "image_encoder"), ImageEncoder)
     datamodule = build(spec_of(config.data), CaptionDataModule)
     tokens = {split: TokenReader(datamodule, encoder, split) for split in ("train", "val")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ladic.cli.fitting import check_numbers, check_output
 from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
 
@@ -26,9 +27,7 @@ def main(argv: list[str]) -> None:
         raise UsageError(f"--output {options.output}: the name must end in .safetensors")
     if not options.ridge > 0:
         raise UsageError(f"--ridge {options.ridge:g}: need more than 0")
-    for name in ("least", "longest", "most", "batch_size"):
-        if getattr(options, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: need at least 1")
+    check_numbers(options, "least", "longest", "most", "batch_size")
 
     from ladic.cli.lightning_cli import model_part, parse, spec_of
     from ladic.cli.token_reader import TokenReader
@@ -38,6 +37,7 @@ def main(argv: list[str]) -> None:
     from ladic.spec import build
 
     config = parse(["-c", options.config, *options.overrides])
+    check_output(options.output)
     encoder = build(model_part(config, "image_encoder"), ImageEncoder)
     datamodule = build(spec_of(config.data), CaptionDataModule)
 

@@ -7,6 +7,7 @@ ladic human score ratings-*.json --key study.key.json
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ def write_study(options: Namespace) -> int:
     """Draws pictures and writes page and key."""
     from ladic.human_page import study_page
     from ladic.human_study import draw_items, make_key
+    from ladic.json_files import write_whole
     from ladic.metrics.caption_files import read_captions
 
     names = [name.strip() for name in options.names.split(",")] if options.names else default_names(options.results)
@@ -57,21 +59,37 @@ def write_study(options: Namespace) -> int:
         raise UsageError(f"--count {options.count}: need at least 1")
     if (options.images is None) == (options.config is None):
         raise UsageError("--images FOLDER or -c CONFIG: one of the two says where the pictures are")
+    if options.output.name in ("", ".."):
+        raise UsageError(f"--output {options.output}: has no name; the page is OUTPUT.html, so give one such as study")
     systems = {name: read_captions(file) for name, file in zip(names, options.results, strict=True)}
     items = draw_items(systems, options.count, options.seed)
+    html, key = (options.output.with_name(options.output.name + end) for end in (".html", ".key.json"))
+    content = make_key(items, options.seed)
+    if key.exists() and not is_key_of(key, content["study"]):
+        raise UsageError(
+            f"--output {options.output}: '{key}' is there, and not the key of this study; without it the ratings of "
+            "another can't be read: choose another --output"
+        )
     wanted = list(dict.fromkeys(item.image_id for item in items))
     page = study_page(items, pictures(wanted, systems[names[0]], options), options.title)
-    html, key = (options.output.with_name(options.output.name + end) for end in (".html", ".key.json"))
     try:
-        html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(page, encoding="utf-8")
-        key.write_text(json.dumps(make_key(items, options.seed), indent=1) + "\n", encoding="utf-8")
+        write_whole(key, (json.dumps(content, indent=1) + "\n").encode())
+        write_whole(html, page.encode())
     except OSError as error:
         raise UsageError(f"--output {options.output}: can't be written: {error}") from error
     print(f"{len(wanted)} pictures, {len(items)} captions of {len(systems)} systems")
     print(f"wrote {html}: give it to the raters; each saves a file of ratings and sends it to you")
     print(f"wrote {key}: keep it; it says which system each caption is from")
     return 0
+
+
+def is_key_of(file: Path, study: str) -> bool:
+    """Whether a file is the key of a study."""
+    try:
+        content = read(file)
+    except UsageError:
+        return False
+    return isinstance(content, dict) and content.get("study") == study
 
 
 def default_names(files: list[str]) -> list[str]:
@@ -113,12 +131,10 @@ def score_study(options: Namespace) -> int:
     """Prints table 2 and the agreement."""
     from dataclasses import asdict
 
-    from ladic.human_study import analyse, check_ratings
+    from ladic.human_study import analyse, check_key, check_ratings
     from ladic.json_files import write_json
 
-    key = read(options.key)
-    if not isinstance(key, dict) or not isinstance(key.get("items"), dict) or "study" not in key:
-        raise UsageError(f"--key {options.key}: not a key that `ladic human export` wrote")
+    key = check_key(read(options.key), str(options.key))
     files = [read(Path(file)) for file in options.ratings]
     raters = [check_ratings(content, key, file) for content, file in zip(files, options.ratings, strict=True)]
     people = [str(content.get("rater")) for content in files]
@@ -128,7 +144,7 @@ def score_study(options: Namespace) -> int:
     analysis = analyse(raters, key)
     show(analysis)
     if options.json:
-        write_json(options.json, asdict(analysis))
+        write_json(options.json, null_for_nan(asdict(analysis)))
         print(f"\nwrote {options.json}")
     return 0
 
@@ -152,6 +168,15 @@ def show(analysis: Analysis) -> None:
 def number(value: float) -> str:
     """Two digits, or that there is none."""
     return "none" if value != value else f"{value:.2f}"
+
+
+def null_for_nan(value: Any) -> Any:
+    """The same with None for numbers that there are none of: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: null_for_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [null_for_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def read(path: Path) -> Any:

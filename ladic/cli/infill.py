@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ladic.cli.model_options import add_choice_options, add_model_options, check
 from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
 
+if TYPE_CHECKING:
+    from ladic.pictures import Picture
 
-def main(argv: list[str]) -> None:
-    """Prints the filled caption of each picture and template."""
+
+def main(argv: list[str]) -> int:
+    """Prints the filled caption of each picture and template; 1 if some picture of ``--batch`` could not be read."""
     parser = LineParser("ladic infill", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("image", nargs="?", metavar="IMAGE", help="picture file")
     parser.add_argument(
@@ -45,25 +49,53 @@ def main(argv: list[str]) -> None:
     from ladic.cli.model_options import load_model
     from ladic.template import Template
 
-    for _, template in pairs:
-        Template.parse(template)  # before the model is loaded
+    parsed = [Template.parse(text) for text in dict.fromkeys(text for _, text in pairs)]  # before the model is loaded
     chosen = options.rerank or options.utility
     model = load_model(options, LatentDiffusionCaptioner)
-    results = model.infill(
-        [image for image, _ in pairs],
-        [template for _, template in pairs],
-        num_candidates=options.num_candidates or 1,
-        clamp=options.clamp,
-        longest_blank=options.longest_blank,
-        selector=model.selector if chosen else None,
-        batch_size=options.batch_size,
-    )
+    for template in parsed:  # before anything is filled
+        template.layouts(model.latent_space.tokenizer, model.latent_space.length, options.longest_blank)
     several = len({image for image, _ in pairs}) > 1
-    for result in results:
-        if options.json:
-            print(json.dumps(dataclasses.asdict(result), ensure_ascii=False))
-        else:
-            print(f"{result.image}: {result.caption}" if several else result.caption)
+    broken: set[str] = set()
+    for start in range(0, len(pairs), options.batch_size):
+        part = pairs[start : start + options.batch_size]
+        pictures = readable([image for image, _ in part], model.preprocess, broken, alone=options.batch is None)
+        whole = [(pictures[image], template) for image, template in part if image in pictures]
+        if not whole:
+            continue
+        results = model.infill(
+            [picture for picture, _ in whole],
+            [template for _, template in whole],
+            num_candidates=options.num_candidates or 1,
+            clamp=options.clamp,
+            longest_blank=options.longest_blank,
+            selector=model.selector if chosen else None,
+            batch_size=options.batch_size,
+        )
+        for result in results:
+            named = f"{result.image}: {result.caption}" if several else result.caption
+            line = json.dumps(dataclasses.asdict(result), ensure_ascii=False) if options.json else named
+            print(line, flush=True)
+    return 1 if broken else 0
+
+
+def readable(names: list[str], preprocess: Any, broken: set[str], alone: bool) -> dict[str, Picture]:
+    """Pictures by name, each read once; what can't be read is told and put into ``broken``.
+
+    Raises:
+        UsageError: if the picture is ``alone``, and can't be read.
+    """
+    from ladic.pictures import read_picture
+
+    pictures = {}
+    for name in dict.fromkeys(name for name in names if name not in broken):
+        try:
+            pictures[name] = read_picture(name, preprocess)
+        except UsageError as error:
+            if alone:
+                raise
+            broken.add(name)
+            print(f"error: {error}", file=sys.stderr)
+    return pictures
 
 
 def asked(options: Any) -> list[tuple[str, str]]:

@@ -144,6 +144,15 @@ def run(argv: list[str], early: EarlySignals | None = None) -> None:
             """Only the one asked for: Lightning would build the parsers of all four, a third of a short run's time."""
             return {argv[0]: LightningCLI.subcommands()[argv[0]]}
 
+        def before_instantiate_classes(self) -> None:
+            super().before_instantiate_classes()
+            given = self._get(self.config, "ckpt_path") or "--ckpt_path=null" in argv
+            if argv[0] != "fit" and not given:
+                raise UsageError(
+                    f"--ckpt_path: not given, and `ladic {argv[0]}` would caption with random weights; add "
+                    "--ckpt_path=RUN (a run's folder, or a .ckpt file), or --ckpt_path=null where the model needs none"
+                )
+
     Running.early = early
     try:
         Running(args=argv, **settings)

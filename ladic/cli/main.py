@@ -6,9 +6,11 @@ should not.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 from ladic import __version__
@@ -98,6 +100,25 @@ def _run(argv: list[str]) -> int:
     except BrokenPipeError:  # `ladic components | head`; what is still buffered must not fail again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a full disk, a folder that is somebody else's
+        if not isinstance(error.filename, str | bytes) or not error.strerror:  # nothing that the user could mend
+            raise
+        told = f"{os.fsdecode(error.filename2 or error.filename)}: {error.strerror}"
+    except UnicodeDecodeError as error:
+        told = _not_utf8(error, argv)
+    print(f"error: {' '.join(told.splitlines())}", file=sys.stderr)
+    return 2
+
+
+def _not_utf8(error: UnicodeDecodeError, argv: list[str]) -> str:
+    """The complaint, with the file's name where the words have it."""
+    what = f"not UTF-8 text (at {error.object[error.start : error.start + 20]!r}); save it as UTF-8"
+    for word in argv:
+        file = Path(word.partition("=")[2] or word)
+        with contextlib.suppress(OSError):  # a word may be too long for a file's name
+            if file.is_file() and error.object in file.read_bytes():
+                return f"'{file}': {what}"
+    return f"a file that was to be read is {what}"
 
 
 def _dispatch(argv: list[str]) -> int:

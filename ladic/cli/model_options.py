@@ -144,7 +144,7 @@ def load_model(options: Any, kind: type[Captioner] | None = None) -> Any:
 
     load_plugins()
     sampler = component(options.sampler, "samplers", Sampler) if options.sampler else None
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    device = checked_device(options.device)
     try:
         model: Any = (kind or Captioner).load_from_checkpoint(options.checkpoint, map_location=torch.device(device))
     except RuntimeError as error:
@@ -163,6 +163,26 @@ def load_model(options: Any, kind: type[Captioner] | None = None) -> Any:
     if options.precision is not None or options.compile:
         model.accelerate(options.precision or "fp32", options.compile)
     return model
+
+
+def checked_device(name: str) -> str:
+    """The device of ``--device``; "auto" is a GPU where there is one.
+
+    Raises:
+        UsageError: if this machine has no such device: asked later, it would be the checkpoint's fault.
+    """
+    import torch
+
+    gpu = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if gpu else "cpu"
+    try:
+        torch.empty(1, device=torch.device(name)).cpu()
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+        there = "auto, cpu or cuda" if gpu else "auto or cpu"
+        raise UsageError(f"--device {name}: this machine has none ({reason}); give {there}") from error
+    return name
 
 
 def refuse_foreign(options: Any, model: Captioner) -> None:

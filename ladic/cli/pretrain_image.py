@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ladic.cli.fitting import check_numbers, check_output
 from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
 
@@ -39,18 +40,21 @@ def main(argv: list[str]) -> None:
     options = parser.parse_args(argv)
     if options.output.suffix != ".safetensors":
         raise UsageError(f"--output {options.output}: the name must end in .safetensors")
+    check_numbers(options, "phrase", "steps", "batch_size")
 
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from ladic.cli.lightning_cli import model_part, parse, spec_of
     from ladic.components import ImageEncoder
     from ladic.datamodules import CaptionDataModule
     from ladic.datamodules.broken import without_broken
+    from ladic.json_files import write_whole
     from ladic.spec import build
 
     torch.manual_seed(options.seed)
     config = parse(["-c", options.config, *options.overrides])
+    check_output(options.output)
     datamodule = build(spec_of(config.data), CaptionDataModule)
     fresh = {"weights": None, "frozen": False}
     encoder = build(model_part(config, "image_encoder"), ImageEncoder, fresh)
@@ -58,9 +62,8 @@ def main(argv: list[str]) -> None:
     if datamodule.skip_broken:
         source = without_broken(source, datamodule.skip_broken, None)
     pretrain(encoder, source, options)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.half().contiguous() for name, value in encoder.state_dict().items()}
-    save_file(tensors, options.output)
+    write_whole(options.output, save(tensors))
     print(f"wrote {options.output}; use it with --model.image_encoder.weights={options.output}")
 
 
@@ -75,6 +78,8 @@ def pretrain(encoder: ImageEncoder, source: CaptionSource, options: Any) -> None
     from ladic.precision import fast_autocast
 
     phrases = frequent_phrases(sample(source), options.phrase, options.least)
+    if not phrases:
+        raise UsageError(f"--least {options.least}: no phrase is in so many pictures; give a smaller share")
     detector = PhraseDetector(phrases, encoder.width, encoder.num_tokens)
     parameters = [*encoder.parameters(), *detector.parameters()]
     optimizer = torch.optim.AdamW(parameters, options.learning_rate)

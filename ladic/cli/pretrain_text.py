@@ -6,10 +6,13 @@ Masked-language modelling as in BERT (Devlin et al. 2019, §3.1): of the tokens,
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ladic.cli.fitting import check_numbers, check_output
 from ladic.cli.parser import LineParser
 from ladic.errors import UsageError
 
@@ -35,6 +38,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*", help="flags for the configuration, after --")
     options = parser.parse_args(argv)
+    check_numbers(options, "captions", "vocabulary", "hidden_size", "layers", "heads", "steps", "batch_size")
+    if options.length < 3:
+        raise UsageError(f"--length {options.length}: need at least 3, for a word between [CLS] and [SEP]")
     if options.hidden_size % options.heads:
         raise UsageError(f"--hidden-size {options.hidden_size}: must divide by --heads {options.heads}")
     if not 0 < options.mask < 1:
@@ -45,6 +51,7 @@ def main(argv: list[str]) -> None:
     from ladic.spec import build
 
     config = parse(["-c", options.config, *options.overrides])
+    check_output(options.output, folder=True)
     datamodule = build(spec_of(config.data), CaptionDataModule)
     captions = datamodule.train_captions(options.captions)
     pretrain(captions, options)
@@ -91,10 +98,18 @@ def pretrain(captions: list[str], options: Any) -> None:
         if (step + 1) % max(1, options.steps // 10) == 0:
             elapsed = time.perf_counter() - started
             print(f"  step {step + 1}/{options.steps}  loss {loss.item():.3f}  {elapsed:.0f} s", flush=True)
-    options.output.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(options.output)
-    tokenizer.save_pretrained(options.output)
+    save(options.output, model, tokenizer)
     print(f"wrote {options.output}")
+
+
+def save(folder: Path, *parts: Any) -> None:
+    """Writes each file whole or not at all, the weights last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="part-") as temporary:
+        for part in parts:
+            part.save_pretrained(temporary)
+        for file in sorted(Path(temporary).iterdir(), key=lambda file: file.suffix == ".safetensors"):
+            os.replace(file, folder / file.name)
 
 
 def train_tokenizer(captions: list[str], size: int, length: int) -> Any:

@@ -15,7 +15,7 @@ def check_configs(argv: list[str]) -> None:
     """Looks at every file given by ``-c`` or ``--config``; whether it is YAML at all is told by the parser.
 
     Raises:
-        UsageError: if aliases make one grow beyond all measure.
+        UsageError: if one isn't UTF-8, or aliases make it grow beyond all measure.
     """
     import yaml
 
@@ -24,6 +24,10 @@ def check_configs(argv: list[str]) -> None:
             continue
         try:
             root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"--config: '{file}' is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+            ) from error
         except (yaml.YAMLError, ValueError, OSError, RecursionError):
             continue
         if root is not None and _size(root, {}) > MOST:

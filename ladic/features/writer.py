@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,15 @@ from ladic.features.codec import STORED, decode, encode, first_not_whole
 from ladic.json_files import write_json
 
 FORMAT = 2
+SPLITS = ("train", "val", "test")
 MEGABYTES = 64
 """Size of a file by default: what a killed run has to compute again at most."""
+
+OWN = re.compile(
+    r"(?:(?P<split>train|val|test)(?:\.json|-\d{5,}(?:\.npy|\.scales\.npy|\.broken\.json))|manifest\.json)"
+    r"(?:(?:\.[0-9a-f]{8})?\.part)?"
+)
+"""Names of all files of a cache, and of what a killed run leaves of them; others are never removed."""
 
 SAMPLE = 32
 """Pictures that are encoded again when a split is whole, to measure the error of what was stored."""
@@ -31,25 +39,42 @@ def begin_cache(folder: Path, manifest: dict[str, Any], overwrite: bool = False)
     Args:
         folder: of the cache.
         manifest: what makes it; ``num_tokens``, ``width``, ``views`` and ``format`` of numbers among it.
-        overwrite: remove a cache that something else made.
+        overwrite: remove a cache that something else made; files that are of none stay.
 
     Raises:
-        UsageError: if something else made what is there, naming what differs.
+        UsageError: if something else made what is there, naming what differs, or if it is no cache.
     """
     manifest = {"version": FORMAT, **manifest}
     found = read_manifest(folder)
+    if found is None:  # then an index is none of ours
+        strange = [f"{split}.json" for split in SPLITS if (folder / f"{split}.json").exists()]
+    else:
+        strange = [] if type(found.get("version")) is int else ["manifest.json"]
+    if strange:
+        raise UsageError(
+            f"--output {folder}: its {strange[0]} is not of a cache that this version can replace; give another "
+            "folder, or move that file away"
+        )
     if found is not None and found != manifest:
         if not overwrite:
             raise UsageError(
                 f"--output {folder}: it holds a cache with {differing(found, manifest)}; give another folder, or "
                 "--overwrite to remove that one"
             )
-        for file in [*folder.glob("*.npy"), *folder.glob("*.json"), *folder.glob("*.part")]:
+        for file in own_files(folder):
             file.unlink()
         found = None
     if found is None:
         write_json(folder / "manifest.json", manifest)
     return manifest
+
+
+def own_files(folder: Path, split: str | None = None) -> list[Path]:
+    """The files of a cache that are in a folder, or of one split of it; the manifest last."""
+    files = [] if not folder.is_dir() else sorted(file for file in folder.iterdir() if file.is_file())
+    named = [(file, OWN.fullmatch(file.name)) for file in files]
+    own = [file for file, name in named if name is not None and split in (None, name["split"])]
+    return sorted(own, key=lambda file: file.name == "manifest.json")
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -134,7 +159,7 @@ class FeatureWriter:
         bytes_each = int(np.prod(shape)) * STORED[manifest["format"]].itemsize
         rows = max(1, min(len(image_ids), int(megabytes * 2**20) // bytes_each))
         if overwrite:  # the index last: as long as it is there, files of other pictures are refused
-            for file in [*folder.glob(f"{split}-*"), self.index]:
+            for file in sorted(own_files(folder, split), key=lambda file: file == self.index):
                 file.unlink(missing_ok=True)
         stored = read_index(folder, split)
         if stored is not None and stored["images"] != images_hash(image_ids):
@@ -228,7 +253,8 @@ class FeatureWriter:
 
     def _parts(self) -> list[Path]:
         """Lists of broken pictures of single files, as long as they are not in the index."""
-        return sorted(self.folder.glob(f"{self.split}-*.broken.json"))
+        found = self.folder.glob(f"{self.split}-*.broken.json")
+        return sorted(file for file in found if OWN.fullmatch(file.name))
 
     def _file(self, number: int, ending: str = ".npy") -> Path:
         return self.folder / f"{self.split}-{number:05d}{ending}"

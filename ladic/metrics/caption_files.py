@@ -18,6 +18,7 @@ name they have, and ``References.named_like`` picks the way of naming that the c
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,7 +136,11 @@ def read_ids(path: str | Path) -> set[ImageId]:
     try:
         listed = parse_json(text)
     except ValueError:
-        listed = text.split()
+        listed = None
+    if isinstance(listed, str):
+        listed = [listed]
+    elif not isinstance(listed, list | dict):  # a single number is JSON, too
+        listed = [line.strip() for line in text.split("\n") if line.strip()]
     if not isinstance(listed, list) or not all(isinstance(i, int | str) for i in listed):
         raise UsageError(f"{path}: a list of image ids was expected, as JSON or one a line")
     return {plain(i) for i in listed}
@@ -151,28 +156,37 @@ def plain(name: Any) -> ImageId:
     return int(name) if isinstance(name, str) and name.isascii() and name.isdigit() else name
 
 
-def _text(path: str | Path) -> str:
+def _text(path: str | Path, cut_off: bool = False) -> str:
+    """The text of a file; with ``cut_off`` also of one that ends within a character, up to that."""
     try:
         text = read_text(path)
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: can't be read: {error}") from error
+        if not cut_off or not isinstance(error, UnicodeDecodeError) or error.reason != "unexpected end of data":
+            raise UsageError(f"{path}: can't be read: {error}") from error
+        text = error.object[: error.start].decode()
     if not text.strip():
         raise UsageError(f"{path}: the file is empty")
     return text
 
 
 def _load(path: str | Path) -> Any:
-    text = _text(path)
+    text = _text(path, cut_off=True)
     try:
         return parse_json(text)
     except ValueError as error:
         first = error
-    try:
-        return [parse_json(line) for line in text.splitlines() if line.strip()]
-    except ValueError:
-        raise UsageError(f"{path}: not JSON: {first}") from None
+    rows: list[Any] = []
+    lines = [line for line in text.split("\n") if line.strip()]  # splitlines() would cut within texts, too
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(parse_json(line))
+        except ValueError:
+            if not rows or number < len(lines) or text.endswith("\n"):
+                raise UsageError(f"{path}: not JSON: {first}") from None
+            print(f"note: {path}: its last line is cut off and left out", file=sys.stderr)
+    return rows
 
 
 def _entries(data: Any, path: str | Path) -> list[Entry]:
@@ -199,6 +213,8 @@ def _parse(data: Any) -> Iterable[Entry]:
             sentences = _get(row, "sentences")
             texts = [_get(s, "raw") for s in sentences] if isinstance(sentences, list) else _get(row, "caption")
             yield _row({**row, "caption": texts} if isinstance(row, dict) else row)
+    elif isinstance(data, dict) and _row(data).names and any(key in data for key in _TEXT_KEYS):
+        yield _row(data)  # a single line
     elif isinstance(data, dict):
         for name, texts in data.items():
             yield Entry(_texts(texts), {"image_id": plain(name)})

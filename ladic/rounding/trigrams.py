@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ladic.errors import UsageError
+from ladic.json_files import write_whole
 from ladic.rounding.key_table import KeyTable
 
 BASE = 2**20
@@ -86,8 +87,7 @@ class TrigramModel:
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(self.tables, path)
+        write_whole(path, save(self.tables))
 
     @classmethod
     def load(cls, path: str) -> TrigramModel:

@@ -18,14 +18,17 @@ caption is its number of bigrams.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ladic.json_files import write_whole
 from ladic.metrics.functional.mean import mean
 from ladic.metrics.functional.ngrams import FloatArray, IntArray, NgramTable, count_sorted
 
@@ -65,8 +68,10 @@ class DocumentFrequencies:
     def save(self, path: str | Path) -> None:
         """Write as gzipped JSON, the same bytes for the same counts."""
         text = json.dumps({"num_images": self.num_images, "counts": self.counts}, sort_keys=True, ensure_ascii=False)
-        with Path(path).open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
+        packed = io.BytesIO()
+        with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file:
             file.write(text.encode())
+        write_whole(Path(path), packed.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> DocumentFrequencies:
@@ -79,7 +84,7 @@ class DocumentFrequencies:
             with gzip.open(path) as file:
                 stored = json.load(file)
             return cls(int(stored["num_images"]), dict(stored["counts"]))
-        except (gzip.BadGzipFile, EOFError, ValueError, KeyError, TypeError) as error:
+        except (gzip.BadGzipFile, zlib.error, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"{path} holds no document frequencies ({error}); write such a file with DocumentFrequencies.save"
             ) from error

@@ -34,7 +34,7 @@ from benchmarks.full_size import (
     runner,
     text_space,
 )
-from benchmarks.pages import conditions, count, left_out, options, publish, table
+from benchmarks.pages import conditions, count, left_out, options, publish, table, words
 from benchmarks.rows import Cell, Rows
 from benchmarks.timing import interleaved
 
@@ -159,7 +159,7 @@ def write(given: Namespace, lines: Sequence[dict[str, Any]], left: Sequence[Cell
             verdict(lines),
         ]
         draw(given, lines, released, narrow)
-    publish(given.page, [*page, *left_out([f"length {cell['length']}" for cell in left])])
+    publish(given.page, [*page, *left_out([f"length {cell['length']}" for cell in left]), *words(given.page)])
 
 
 def modes_told(line: dict[str, Any]) -> str:

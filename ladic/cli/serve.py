@@ -67,6 +67,7 @@ def application(options: Namespace) -> FastAPI:
     import torch
 
     from ladic.captioner import LatentDiffusionCaptioner
+    from ladic.cli.model_options import checked_device
     from ladic.plugins import load_plugins
     from ladic.serve.api import build_api
     from ladic.serve.page import CSS, build_page, theme
@@ -74,9 +75,9 @@ def application(options: Namespace) -> FastAPI:
     from ladic.serve.uploads import UploadsAlone
 
     load_plugins()
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    device = torch.device(checked_device(options.device))
     try:
-        loaded = [LatentDiffusionCaptioner.load_from_checkpoint(c, torch.device(device)) for c in options.checkpoints]
+        loaded = [LatentDiffusionCaptioner.load_from_checkpoint(c, device) for c in options.checkpoints]
     except RuntimeError as error:
         raise UsageError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
     models = dict(zip(model_names(options.checkpoints), loaded, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,45 @@ def transformer_layers(encoder: nn.Module) -> nn.ModuleList:
     stack = getattr(encoder, "encoder", None) or getattr(encoder, "transformer", None)
     layers = getattr(stack, "layer", None)
     if not hasattr(encoder, "embeddings") or not isinstance(layers, nn.ModuleList):
-        raise UsageError(
-            f"model: {type(encoder).__name__} is not of the BERT family (BERT, RoBERTa, MiniLM, DistilBERT…): "
-            "its layers can't be split"
-        )
+        raise UsageError(_foreign(encoder))
     return layers
+
+
+def check_split(
+    encoder: Any, layer: int, features: Callable[[Tensor, Tensor], Tensor], tokenizer: Any, length: int
+) -> None:
+    """Compares ``features(ids, mask)`` of layers taken apart with what the model says of them itself.
+
+    Some families look like BERT and hand their layers more than a mask (MPNet, RoFormer, DeBERTa).
+
+    Raises:
+        UsageError: where the two differ, or the layers by themselves can't be called.
+    """
+    import torch
+
+    device = next(encoder.parameters()).device
+    if device.type == "meta":  # sizes alone
+        return
+    words = (tokenizer.cls_token_id, tokenizer.unk_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
+    ids = torch.tensor([[words[0], *3 * words[1:3], words[3]]], device=device)[:, :length]
+    mask = torch.ones_like(ids)
+    mask[:, -1] = 0
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            whole = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[layer]
+            apart = features(ids, mask)
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(_foreign(encoder)) from error
+    if (whole - apart)[:, :-1].abs().max() > 1e-5 * whole.abs().max():
+        raise UsageError(_foreign(encoder))
+
+
+def _foreign(encoder: nn.Module) -> str:
+    return (
+        f"model: {type(encoder).__name__} is not of the BERT family (BERT, RoBERTa, MiniLM, DistilBERT…): its layers "
+        "can't be split"
+    )
 
 
 def attention_bias(mask: Tensor, like: Tensor) -> Tensor:

@@ -7,7 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ladic.components.latent_spaces.backbone import attention_bias, load_encoder, load_tokenizer, transformer_layers
+from ladic.components.latent_spaces.backbone import (
+    attention_bias,
+    check_split,
+    load_encoder,
+    load_tokenizer,
+    transformer_layers,
+)
 from ladic.components.latent_spaces.base import SpecialAt, TextLatentSpace
 from ladic.components.latent_spaces.head import LMHead
 from ladic.components.latent_spaces.memory import FeatureMemory
@@ -106,6 +112,7 @@ class BertLatentSpace(TextLatentSpace):
         head = LMHead(self.width, torch.arange(encoder.config.vocab_size))
         self.trained_head = pretrained_head is not None and head.copy_pretrained(pretrained_head)
         self.head = head
+        check_split(encoder, layer, self._features, self.tokenizer, length)
         if fitted is not None:
             self.load_fit(fitted)
         self.freeze_backbone()

@@ -1,4 +1,4 @@
-"""Lengths of captions that a latent space can't hold are refused."""
+"""What a latent space can't hold or split is refused: lengths of captions, and text models of other families."""
 
 import json
 from typing import Any
@@ -30,3 +30,18 @@ def test_robertas_positions_begin_behind_padding() -> None:
     assert space.features(tokens.input_ids, tokens.attention_mask).shape == (1, 13, 32)
     with pytest.raises(UsageError, match="length=14: accepted are 3 to 13, the positions of the text model"):
         BertLatentSpace(**roberta, layer=1, length=14)
+
+
+TAKEN = ("bert", "roberta", "xlm-roberta", "camembert", "ernie", "electra")
+REFUSED = ("mpnet", "roformer", "deberta-v2", "convbert", "ibert")
+
+
+@pytest.mark.parametrize("model_type", [*TAKEN, *REFUSED])
+def test_layers_are_taken_apart_where_that_gives_the_models_own_features(model_type: str) -> None:
+    width = {"embedding_size": TINY_BERT["hidden_size"]} if model_type == "electra" else {}
+    arguments = {**SMALL, "config": {**SMALL["config"], "model_type": model_type, **width}}
+    if model_type in REFUSED:
+        with pytest.raises(UsageError, match=r"is not of the BERT family .* its layers can't be split"):
+            BertLatentSpace(**arguments, layer=1, length=12)
+    else:
+        assert BertLatentSpace(**arguments, layer=1, length=12).layer == 1

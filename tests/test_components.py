@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from test_candidates import tiny_clip
+from test_image_encoders import TOWER
 
 import ladic.components as C
 from ladic import rerank, testing
@@ -18,15 +19,7 @@ from ladic.rerank import CandidateSelector, Evidence
 from ladic.spec import Buildable
 from ladic.types import ImagePreprocess
 
-TINY_TOWER = {
-    "model_type": "clip_vision_model",
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "image_size": 32,
-    "patch_size": 16,
-}
+TINY_TOWER = {"model_type": "clip_vision_model", **TOWER}
 MODERN: dict[str, Any] = {"norm": "pre", "time": "adaln_zero", "qk_norm": True, "rotary": True}
 TINY_DENOISER: dict[str, Any] = {"width": 8, "length": 4, "cond_width": 6, "hidden_width": 16, "num_heads": 2}
 RELEASED: dict[str, Any] = {

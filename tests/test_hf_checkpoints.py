@@ -2,27 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+from test_image_encoders import TOWER
 from torch import nn
 
 from ladic.components import HFVisionEncoder
 from ladic.errors import UsageError
 from ladic.frozen import digest
 from ladic.testing import check_image_encoder
-
-TOWER: dict[str, Any] = {
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "image_size": 32,
-    "patch_size": 16,
-}
 
 
 def hash_of(encoder: HFVisionEncoder) -> str:
